@@ -1,0 +1,68 @@
+# The course's commands. Each does its own set-up first: `make help` lists them.
+
+# The first Python on the PATH that is new enough; choose another with PYTHON=…
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed-requirements.txt
+LESSON_NOTEBOOKS = $(wildcard Part0*/L*/L*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup course lesson lab test test-fast notebooks bench clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo; echo "  make lesson takes LESSON=Part01/L2. The first command installs everything (minutes)."
+
+# Installs when requirements.txt differs from what was installed last, so an interrupted or
+# failed installation is never taken for a finished one. A new environment that could not be
+# finished is removed.
+setup:
+	@cmp -s requirements.txt $(INSTALLED) || { \
+	  if ! "$(PYTHON)" -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then \
+	    echo "This course needs Python 3.11 or newer, and found: $$(python3 --version 2>&1 || echo none)." \
+	      "Install one, or name it: make $(or $(MAKECMDGOALS),course) PYTHON=/path/to/python3.12" >&2; \
+	    exit 1; \
+	  fi; \
+	  test -f $(INSTALLED) || rm -rf $(VENV); \
+	  echo "Setting up $(VENV) (a few minutes, once) …"; \
+	  trap 'test -f $(INSTALLED) || rm -rf $(VENV); exit 130' INT TERM HUP; \
+	  { test -d $(VENV) || "$(PYTHON)" -m venv $(VENV); } && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt && \
+	  cp requirements.txt $(INSTALLED) || { \
+	    test -f $(INSTALLED) || rm -rf $(VENV); \
+	    echo "The set-up did not finish; see the messages above, then run the same command again." >&2; \
+	    exit 1; }; }
+
+course: setup  ## run every lesson in order; executed notebooks and HTML pages go to build/
+	@$(BIN)/python -m utils.course
+
+lesson: setup  ## run one lesson: make lesson LESSON=Part01/L2
+	@$(BIN)/python -m utils.course --lesson "$(LESSON)"
+
+lab: setup  ## open the course in JupyterLab
+	@$(BIN)/jupyter lab README.md
+
+test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbval)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	  --nbval-cell-timeout=600 -n 2 --dist loadfile $(LESSON_NOTEBOOKS)
+
+test-fast: setup  ## lint and unit tests only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/nbstripout --verify --keep-output --keep-count --keep-id \
+	  --extra-keys "metadata.widgets metadata.colab cell.metadata.execution" $(LESSON_NOTEBOOKS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+notebooks: setup  ## re-execute every notebook and save it in place
+	@$(BIN)/python -m utils.course --in-place
+
+bench: setup  ## measure the simulation engine against a bare PyTorch loop and Ray
+	@$(BIN)/python -m tests.bench_simulation
+
+clean:  ## remove the environment, downloads and everything built
+	rm -rf $(VENV) build data .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

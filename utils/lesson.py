@@ -1,0 +1,163 @@
+"""What every notebook opens with, checks its claims with, and marks its exercises with."""
+
+import functools
+import importlib.metadata
+import math
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from utils.plots import use_course_style
+from utils.randomness import seed_everything
+
+_PACKAGES = ("torch", "flwr")
+
+
+def start_lesson(title: str, *, minutes: float, seed: int = 0) -> torch.device:
+    """Seed everything, set the figure style, and say what this lesson runs on.
+
+    Args:
+        title: printed first, e.g. ``"Part 1, L1 Why federated learning"``.
+        minutes: how long the whole notebook takes on 2 CPU cores.
+        seed: of Python's, NumPy's and torch's generators.
+
+    Returns:
+        The device to compute on: the GPU if there is one, else the CPU.
+    """
+    seed_everything(seed)
+    use_course_style()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
+    hardware = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU"
+    print(f"{title}: about {_minutes(minutes)} on 2 CPU cores")
+    print(f"Python {platform.python_version()}, {', '.join(versions)}; seed {seed}")
+    print(f"This machine: {os.cpu_count()} CPU cores, {hardware}")
+    return device
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes * 60:.0f} seconds" if minutes < 1 else f"{minutes:g} minutes"
+
+
+class CheckpointError(AssertionError):
+    """A lesson's claim did not hold in this run."""
+
+
+def checkpoint(
+    claim: str,
+    value: float,
+    *,
+    equals: float | None = None,
+    within: float = 0.0,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> None:
+    """Test a claim about a number that was just computed, and print it as a sentence.
+
+    Args:
+        claim: a sentence in which ``{value}`` stands for the number.
+        value: the number.
+        equals: what it must be, give or take ``within``.
+        within: the tolerance of ``equals``, in the same unit.
+        at_least: a lower limit.
+        at_most: an upper limit.
+
+    Raises:
+        CheckpointError: if the claim does not hold (NaN never holds).
+        ValueError: if there is nothing to test against.
+    """
+    limits = []
+    if equals is not None:
+        limits.append((abs(value - equals) <= within, f"{equals:g} ± {within:g}"))
+    if at_least is not None:
+        limits.append((value >= at_least, f"at least {at_least:g}"))
+    if at_most is not None:
+        limits.append((value <= at_most, f"at most {at_most:g}"))
+    if not limits:
+        raise ValueError("checkpoint needs equals=, at_least= or at_most= to test the value by")
+    sentence = claim.format(value=value)
+    if math.isnan(value) or not all(holds for holds, _ in limits):
+        expected = " and ".join(text for _, text in limits)
+        raise CheckpointError(
+            f"This claim does not hold here: {sentence} (the value is {value:g}; expected "
+            f"{expected}). If you changed a number above, that may be the finding; if not, "
+            "restart the kernel and run all cells in order."
+        )
+    print(f"Checkpoint passed. {sentence}")
+
+
+HEADLINE = "Headline: "
+
+
+def headline(sentence: str) -> None:
+    """Print a lesson's main figure; ``make course`` shows it in its closing table."""
+    print(HEADLINE + sentence)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check thinks of an answer. True if it is right."""
+
+    status: str
+    message: str
+
+    def __bool__(self) -> bool:
+        return self.status == "Right"
+
+    def __repr__(self) -> str:
+        return f"{self.status}. {self.message}"
+
+    def require(self) -> None:
+        """Print the verdict, and raise unless the answer is right (for the solutions)."""
+        print(self)
+        if not self:
+            raise AssertionError(repr(self))
+
+
+class _NotDoneError(Exception):
+    """The learner's function still returns ``...``."""
+
+
+def exercise(praise: str) -> Callable[[Callable], Callable[[object], Verdict]]:
+    """Turn a function that finds what is wrong with an answer into a kind check.
+
+    The decorated function takes the answer and returns None if it is right, or a hint. An
+    answer of ``...``, or a function that returns ``...``, is "not done yet"; an exception in
+    the learner's code becomes a hint that names it.
+
+    Args:
+        praise: what to say of a right answer; it should add something to think about.
+    """
+
+    def decorate(find_fault: Callable[[object], str | None]) -> Callable[[object], Verdict]:
+        @functools.wraps(find_fault)
+        def check(answer: object) -> Verdict:
+            if answer is ...:
+                return Verdict("Not done yet", "Replace the ... in the cell above.")
+            try:
+                fault = find_fault(_guard(answer) if callable(answer) else answer)
+            except _NotDoneError:
+                return Verdict("Not done yet", "Your function still returns ... .")
+            except Exception as error:
+                return Verdict(
+                    "Not right yet", f"Your answer led to {type(error).__name__}: {error}"
+                )
+            return Verdict("Not right yet", fault) if fault else Verdict("Right", praise)
+
+        return check
+
+    return decorate
+
+
+def _guard(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def guarded(*args, **kwargs):
+        result = function(*args, **kwargs)
+        if result is ...:
+            raise _NotDoneError
+        return result
+
+    return guarded

@@ -1,0 +1,186 @@
+"""Figures that more than one lesson draws. Each takes data and returns ``(fig, axes)``."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# One colour a role, the same in every lesson (Okabe and Ito's colour-blind-safe palette).
+COLORS = {
+    "centralized": "#0072B2",
+    "federated": "#009E73",
+    "federated + DP": "#CC79A7",
+    "local only": "#D55E00",
+}
+_MORE_COLORS = ["#56B4E9", "#E69F00", "#000000", "#999999"]
+
+
+def use_course_style() -> None:
+    """Set the look of all figures: white, 6.4 × 3.8 in, light grid, fixed colours."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.8),
+            "figure.dpi": 100,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "axes.prop_cycle": plt.cycler(color=[*COLORS.values(), *_MORE_COLORS]),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#e6e6e6",
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "font.size": 10,
+            "legend.frameon": False,
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def label_histograms(counts: Mapping[str, Sequence[int]], title: str) -> tuple[Figure, np.ndarray]:
+    """Examples by label, one panel a client; labels that a client lacks are marked.
+
+    Args:
+        counts: for each client's name the number of examples of each label.
+        title: the takeaway.
+    """
+    fig, axes = plt.subplots(
+        1, len(counts), figsize=(3.2 * len(counts), 2.8), sharey=True, squeeze=False
+    )
+    axes = axes[0]
+    for ax, (name, values) in zip(axes, counts.items(), strict=True):
+        labels = np.arange(len(values))
+        ax.bar(labels, values, color=COLORS["local only"])
+        for label in labels[np.asarray(values) == 0]:
+            ax.annotate(
+                "none",
+                (label, 0),
+                (0, 3),
+                textcoords="offset points",
+                rotation=90,
+                ha="center",
+                va="bottom",
+                fontsize=8,
+                color="#555555",
+            )
+        ax.set(title=f"{name} ({sum(values):,} images)", xlabel="label", xticks=labels)
+        ax.grid(axis="x", visible=False)
+    axes[0].set_ylabel("images")
+    fig.suptitle(title, x=0.01, ha="left")
+    return fig, axes
+
+
+def confusion_matrices(matrices: Mapping[str, np.ndarray], title: str) -> tuple[Figure, np.ndarray]:
+    """Confusion matrices side by side, each row as shares of the true label.
+
+    Args:
+        matrices: counts ``(classes, classes)`` by panel title; row = true, column = predicted.
+        title: the takeaway.
+    """
+    fig, axes = plt.subplots(
+        1, len(matrices), figsize=(3.2 * len(matrices), 3.6), sharey=True, squeeze=False
+    )
+    axes = axes[0]
+    for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
+        matrix = np.asarray(matrix, dtype=float)
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        ticks = range(len(matrix))
+        ax.set(title=name, xlabel="predicted", xticks=ticks, yticks=ticks)
+        ax.grid(visible=False)
+    axes[0].set_ylabel("true label")
+    fig.colorbar(image, ax=axes, shrink=0.7, label="share of the true label")
+    fig.suptitle(title, x=0.01, ha="left")
+    return fig, axes
+
+
+def curves(
+    series: Mapping[str, np.ndarray],
+    title: str,
+    *,
+    x: Sequence[float],
+    xlabel: str = "round",
+    ylabel: str = "test accuracy",
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """Lines with a band over seeds, each labelled at its right end.
+
+    Args:
+        series: values ``(seeds, points)`` or ``(points,)`` by name; a name in ``COLORS`` gets
+            its colour. The line is the mean over seeds, the band runs from lowest to highest.
+        title: the takeaway.
+        x: the points' positions.
+        xlabel, ylabel: axis labels, with units.
+        ax: draw here instead of in a new figure.
+    """
+    fig, ax = (ax.figure, ax) if ax else plt.subplots()
+    ends = []
+    for name, values in series.items():
+        values = np.atleast_2d(values)
+        (line,) = ax.plot(x, values.mean(axis=0), color=COLORS.get(name), marker="o", ms=3)
+        if len(values) > 1:
+            ax.fill_between(
+                x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2, lw=0
+            )
+        ends.append((values.mean(axis=0)[-1], name, line.get_color()))
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    _label_ends(ax, ends, x[-1])
+    return fig, ax
+
+
+def _label_ends(ax: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
+    """Names beside the lines' right ends, pushed apart so that none covers another."""
+    low, high = ax.get_ylim()
+    gap, last = (high - low) * 0.065, -np.inf
+    for y, name, color in sorted(ends):
+        last = max(y, last + gap)
+        ax.annotate(
+            name,
+            (x, last),
+            (8, 0),
+            textcoords="offset points",
+            color=color,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def spread(
+    groups: Mapping[str, Sequence[float]],
+    title: str,
+    *,
+    xlabel: str = "test accuracy",
+    colors: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """One row a group: a dot for each seed, a bar at the mean, the mean in figures.
+
+    Args:
+        groups: one value a seed, by name (top to bottom).
+        title: the takeaway.
+        xlabel: axis label, with the unit.
+        colors: by name; the roles in ``COLORS`` are known.
+        ax: draw here instead of in a new figure.
+    """
+    fig, ax = (ax.figure, ax) if ax else plt.subplots(figsize=(6.4, 0.9 + 0.45 * len(groups)))
+    known = {**COLORS, **(colors or {})}
+    for row, (name, values) in enumerate(groups.items()):
+        color = known.get(name, "#555555")
+        ax.scatter(values, [row] * len(values), color=color, alpha=0.6, s=28, lw=0)
+        mean = float(np.mean(values))
+        ax.plot([mean, mean], [row - 0.28, row + 0.28], color=color, lw=2.5)
+        ax.annotate(
+            f"{mean:.2f}",
+            (max(values), row),
+            (8, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+        )
+    ax.set(title=title, xlabel=xlabel, yticks=range(len(groups)), yticklabels=list(groups))
+    ax.set_ylim(len(groups) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    return fig, ax
