@@ -16,26 +16,25 @@ from utils.randomness import seed_everything
 _PACKAGES = ("torch", "flwr")
 
 
-def start_lesson(title: str, *, minutes: float, seed: int = 0) -> torch.device:
+def start_lesson(title: str, *, minutes: float, seed: int = 0, threads: int | None = None) -> None:
     """Seed everything, set the figure style, and say what this lesson runs on.
 
     Args:
         title: printed first, e.g. ``"Part 1, L1 Why federated learning"``.
         minutes: how long the whole notebook takes on 2 CPU cores.
         seed: of Python's, NumPy's and torch's generators.
-
-    Returns:
-        The device to compute on: the GPU if there is one, else the CPU.
+        threads: that torch may use; by default all. The digit models ask for 1: they gain
+            nothing from a second, and lose minutes where another program wants it.
     """
     seed_everything(seed)
+    if threads:
+        torch.set_num_threads(threads)
     use_course_style()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
-    hardware = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     print(f"{title}: about {_minutes(minutes)} on 2 CPU cores")
     print(f"Python {platform.python_version()}, {', '.join(versions)}; seed {seed}")
-    print(f"This machine: {os.cpu_count()} CPU cores, {hardware}")
-    return device
+    print(f"This machine: {os.cpu_count()} CPU cores, {gpu}")
 
 
 def _minutes(minutes: float) -> str:

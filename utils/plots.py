@@ -13,8 +13,9 @@ COLORS = {
     "federated": "#009E73",
     "federated + DP": "#CC79A7",
     "local only": "#D55E00",
+    "ensemble": "#555555",
 }
-_MORE_COLORS = ["#56B4E9", "#E69F00", "#000000", "#999999"]
+_OTHER_COLORS = ["#56B4E9", "#E69F00", "#000000", "#999999"]  # for lines without a role
 
 
 def use_course_style() -> None:
@@ -25,7 +26,7 @@ def use_course_style() -> None:
             "figure.dpi": 100,
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
-            "axes.prop_cycle": plt.cycler(color=[*COLORS.values(), *_MORE_COLORS]),
+            "axes.prop_cycle": plt.cycler(color=_OTHER_COLORS),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
@@ -33,6 +34,7 @@ def use_course_style() -> None:
             "grid.color": "#e6e6e6",
             "axes.titlesize": 11,
             "axes.titlelocation": "left",
+            "figure.titlesize": 11,
             "font.size": 10,
             "legend.frameon": False,
             "figure.constrained_layout.use": True,
@@ -104,6 +106,7 @@ def curves(
     x: Sequence[float],
     xlabel: str = "round",
     ylabel: str = "test accuracy",
+    ylim: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
     """Lines with a band over seeds, each labelled at its right end.
@@ -114,6 +117,7 @@ def curves(
         title: the takeaway.
         x: the points' positions.
         xlabel, ylabel: axis labels, with units.
+        ylim: limits of the vertical axis; by default they follow the data.
         ax: draw here instead of in a new figure.
     """
     fig, ax = (ax.figure, ax) if ax else plt.subplots()
@@ -126,20 +130,25 @@ def curves(
                 x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2, lw=0
             )
         ends.append((values.mean(axis=0)[-1], name, line.get_color()))
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=ylim)
     _label_ends(ax, ends, x[-1])
     return fig, ax
 
 
 def _label_ends(ax: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
-    """Names beside the lines' right ends, pushed apart so that none covers another."""
+    """Names beside the lines' right ends, pushed apart within the axis' limits."""
     low, high = ax.get_ylim()
-    gap, last = (high - low) * 0.065, -np.inf
-    for y, name, color in sorted(ends):
-        last = max(y, last + gap)
+    gap = (high - low) * 0.065
+    ends = sorted(ends)
+    heights = [y for y, _, _ in ends]
+    for i in range(1, len(ends)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    for i, from_top in zip(reversed(range(len(ends))), range(len(ends)), strict=True):
+        heights[i] = min(heights[i], high - from_top * gap)
+    for height, (_, name, color) in zip(heights, ends, strict=True):
         ax.annotate(
             name,
-            (x, last),
+            (x, height),
             (8, 0),
             textcoords="offset points",
             color=color,
@@ -165,7 +174,12 @@ def spread(
         colors: by name; the roles in ``COLORS`` are known.
         ax: draw here instead of in a new figure.
     """
-    fig, ax = (ax.figure, ax) if ax else plt.subplots(figsize=(6.4, 0.9 + 0.45 * len(groups)))
+    if ax:
+        fig = ax.figure
+        ax.set_title(title)
+    else:
+        fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.45 * len(groups)))
+        fig.suptitle(title, x=0.01, ha="left")  # the row names push the axes to the right
     known = {**COLORS, **(colors or {})}
     for row, (name, values) in enumerate(groups.items()):
         color = known.get(name, "#555555")
@@ -180,7 +194,7 @@ def spread(
             va="center",
             color=color,
         )
-    ax.set(title=title, xlabel=xlabel, yticks=range(len(groups)), yticklabels=list(groups))
+    ax.set(xlabel=xlabel, yticks=range(len(groups)), yticklabels=list(groups))
     ax.set_ylim(len(groups) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     return fig, ax

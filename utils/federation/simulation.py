@@ -6,6 +6,7 @@ The apps are ordinary Flower apps. ``engine="inline"`` calls the ClientApp in th
 """
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def simulate(
     with (
         _flower_logs(verbose),
         random_stream(seed),
-        tqdm(leave=False, unit=" rounds", **({} if progress else {"disable": True})) as bar,
+        tqdm(leave=False, unit=" rounds", disable=not progress or _bars_are_off()) as bar,
         _watch_strategies(num_clients, bar) as results,
     ):
         grid = engines[engine](server_app, client, bar)
@@ -143,6 +144,11 @@ def _check_strategy(strategy: Strategy, num_clients: int) -> None:
                     f"{type(strategy).__name__} a lower {name}, or simulate more clients"
                 )
         strategy = getattr(strategy, "strategy", None)  # a wrapper's inner strategy
+
+
+def _bars_are_off() -> bool:
+    """TQDM_DISABLE, which tqdm itself does not heed in notebooks."""
+    return os.environ.get("TQDM_DISABLE", "") not in ("", "0")
 
 
 @contextmanager

@@ -5,10 +5,20 @@ from utils.vision.digits import (
     keep_labels,
     labels_of,
     load_digits,
+    missing_digits,
     split_hospitals,
 )
 from utils.vision.model import DigitClassifier, DigitCNN
-from utils.vision.training import Score, as_tensors, confusion_matrix, evaluate, predict, train
+from utils.vision.training import (
+    Score,
+    as_tensors,
+    confusion_matrix,
+    ensemble_accuracy,
+    evaluate,
+    predict,
+    train,
+    train_classifier,
+)
 
 __all__ = [
     "DigitCNN",
@@ -17,11 +27,14 @@ __all__ = [
     "as_tensors",
     "confusion_matrix",
     "drop_labels",
+    "ensemble_accuracy",
     "evaluate",
     "keep_labels",
     "labels_of",
     "load_digits",
+    "missing_digits",
     "predict",
     "split_hospitals",
     "train",
+    "train_classifier",
 ]

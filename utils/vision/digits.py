@@ -130,3 +130,23 @@ def split_hospitals(
     shares = [1 / len(missing)] * len(missing)
     parts = random_split(dataset, shares, torch.Generator().manual_seed(seed))
     return [drop_labels(part, labels) for part, labels in zip(parts, missing, strict=True)]
+
+
+def missing_digits(num_hospitals: int, known_by: int) -> list[set[int]]:
+    """Which of the ten digits each hospital never sees, if ``known_by`` hospitals know each.
+
+    Digit d is known by the hospitals d, d + 1, … (counted round and round).
+
+    Raises:
+        ValueError: if ``known_by`` is not between 1 and ``num_hospitals``.
+    """
+    if not 1 <= known_by <= num_hospitals:
+        raise ValueError(
+            f"known_by is {known_by}; with {num_hospitals} hospitals it must be 1 to "
+            f"{num_hospitals}"
+        )
+    missing = [set(range(10)) for _ in range(num_hospitals)]
+    for digit in range(10):
+        for step in range(known_by):
+            missing[(digit + step) % num_hospitals].discard(digit)
+    return missing

@@ -1,12 +1,14 @@
 """Train a classifier, and judge it: loss, accuracy, confusion matrix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+
+from utils.vision.model import DigitClassifier
 
 
 class Score(NamedTuple):
@@ -101,6 +103,17 @@ def train(
     return losses
 
 
+def train_classifier(dataset: Dataset, *, seed: int = 0, epochs: int = 10) -> DigitClassifier:
+    """A new digit classifier, initialized and trained from one seed with the course's settings.
+
+    Seeds torch's global generator; the arguments are those of ``train``.
+    """
+    torch.manual_seed(seed)
+    model = DigitClassifier()
+    train(model, dataset, epochs=epochs)
+    return model
+
+
 @torch.no_grad()
 def predict(model: nn.Module, dataset: Dataset, batch_size: int = 1024) -> torch.Tensor:
     """Logits ``(n, classes)`` for every example, on the CPU, the model in evaluation mode."""
@@ -119,6 +132,13 @@ def evaluate(model: nn.Module, dataset: Dataset) -> Score:
         loss=F.cross_entropy(logits, labels).item(),
         accuracy=(logits.argmax(1) == labels).float().mean().item(),
     )
+
+
+def ensemble_accuracy(models: Iterable[nn.Module], dataset: Dataset) -> float:
+    """Accuracy where the mean of the models' probabilities decides (L1 writes it out)."""
+    probabilities = torch.stack([predict(model, dataset).softmax(dim=1) for model in models])
+    answers = probabilities.mean(dim=0).argmax(dim=1)
+    return (answers == as_tensors(dataset)[1]).float().mean().item()
 
 
 def confusion_matrix(model: nn.Module, dataset: Dataset) -> torch.Tensor:

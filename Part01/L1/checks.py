@@ -1,0 +1,84 @@
+"""Checks of the exercises in L1."""
+
+import torch
+
+from utils import vision
+from utils.lesson import exercise
+
+
+@exercise(
+    "Reading the diagonal against the row sums is also called recall. "
+    "Which digits are hardest for the pooled model?"
+)
+def check_accuracy_by_digit(function):
+    """Exercise 1."""
+    matrix = torch.eye(10, dtype=torch.int64) * 6
+    matrix[7, 9] += 2  # six of eight 7s are recognized; one column has two false answers
+    answer = function(matrix)
+    if not isinstance(answer, torch.Tensor) or answer.shape != (10,):
+        return f"Return a tensor of shape (10,); yours is {_describe(answer)}."
+    by_column = matrix.diagonal() / matrix.sum(dim=0)
+    if torch.allclose(answer.float(), by_column):
+        return "You divided by the column sums: that is how often an answer 9 is right (precision)."
+    expected = matrix.diagonal() / matrix.sum(dim=1)
+    if not torch.allclose(answer.float(), expected):
+        return (
+            "For 6 of 8 sevens recognized, digit 7 should be 0.75 and all others 1.0; "
+            f"you have {[round(x, 2) for x in answer.tolist()]}."
+        )
+    return None
+
+
+@exercise(
+    "A vote throws away how sure each model was. Does that cost anything? Put it into "
+    "ensemble_accuracy above and compare."
+)
+def check_majority_vote(function):
+    """Exercise 2."""
+    favourites = torch.tensor([[3, 3, 1], [3, 5, 2], [7, 5, 2]])  # 3 models, 3 images
+    probabilities = torch.full((3, 3, 10), 0.01)
+    for model in range(3):
+        for image in range(3):
+            probabilities[model, image, favourites[model, image]] = 0.4
+    probabilities[2, 0, 7] = 0.9  # one loud voice for 7 must lose against two for 3
+    answer = function(probabilities)
+    if not isinstance(answer, torch.Tensor) or answer.shape != (3,):
+        return f"Return a tensor of shape (images,), here (3,); yours is {_describe(answer)}."
+    if answer[0] == 7:
+        return "Image 0: two quiet models say 3, one loud model says 7. Votes count, not volume."
+    if answer.tolist() != [3, 5, 2]:
+        return f"The favourites are {favourites.T.tolist()} by image; you chose {answer.tolist()}."
+    tied = torch.full((2, 1, 10), 0.01)
+    tied[0, 0, 8], tied[1, 0, 4] = 0.5, 0.8  # one vote each: 8 and 4
+    answers = {int(function(tied)[0]), int(function(tied.flip(0))[0])}
+    if answers != {4}:
+        return "In a tie (one vote for 8 at 0.5, one for 4 at 0.8) the surer one should win: 4."
+    return None
+
+
+@exercise(
+    "A digit that only one hospital knows is outvoted, two to one. "
+    "The more often the same digit is missing, the worse the ensemble."
+)
+def check_missing_sets(missing):
+    """Exercise 3: trains three models, about a second."""
+    missing = [set(digits) for digits in missing]
+    if len(missing) != 3 or any(len(digits) != 3 for digits in missing):
+        return f"Give three sets of three digits each; you gave {missing}."
+    if not set().union(*missing) <= set(range(10)):
+        return f"Digits run from 0 to 9; you gave {sorted(set().union(*missing))}."
+    if lost := set.intersection(*missing):
+        return f"Nobody knows {sorted(lost)}: every digit must be known to at least one hospital."
+    train_set, test_set = vision.load_digits()
+    hospitals = vision.split_hospitals(train_set, missing)
+    models = [vision.train_classifier(data) for data in hospitals]
+    accuracy = vision.ensemble_accuracy(models, test_set)
+    if accuracy >= 0.80:
+        return f"The ensemble still reaches {accuracy:.2f}. How many hospitals know each digit?"
+    return None
+
+
+def _describe(answer):
+    if isinstance(answer, torch.Tensor):
+        return f"a tensor of shape {tuple(answer.shape)}"
+    return f"a {type(answer).__name__}"

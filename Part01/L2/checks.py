@@ -1,0 +1,84 @@
+"""Checks of the exercises in L2."""
+
+import torch
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+from utils.federation import simulate
+from utils.lesson import exercise
+from utils.vision import DigitClassifier
+
+
+@exercise(
+    "With hospitals of nearly equal size it changes little. With a very large and many small "
+    "clients it decides whose model the global model resembles."
+)
+def check_equal_average(function):
+    """Exercise 1."""
+    updates = [{"w": torch.tensor([value, 1.0])} for value in (0.0, 3.0, 100.0)]
+    answer = function(updates, [10, 30, 0])
+    if not isinstance(answer, dict) or set(answer) != {"w"}:
+        return "Return a dictionary with the same names as the updates, here {'w': ...}."
+    values = answer["w"].tolist()
+    if values == [2.25, 1.0]:
+        return "This still weights by examples: 0 and 3 with 10 and 30 examples gave 2.25, not 1.5."
+    if abs(values[0] - 103 / 3) < 1e-4:
+        return "The third update has 0 examples and should be left out."
+    if not torch.allclose(answer["w"], torch.tensor([1.5, 1.0])):
+        return f"The mean of [0, 1] and [3, 1] is [1.5, 1]; you return {values}."
+    if float(updates[0]["w"][0]) != 0.0:
+        return "Your function changed the updates it was given; make new tensors."
+    return None
+
+
+@exercise("Rounds to a target is how L3 compares settings: it is what a federation waits for.")
+def check_rounds_to_reach(function):
+    """Exercise 2."""
+    accuracies = [0.1, 0.8, 0.79, 0.9, 0.91]
+    for target, expected in ((0.8, 1), (0.85, 3), (0.1, 0), (0.95, None)):
+        answer = function(accuracies, target)
+        if answer != expected:
+            return f"For {accuracies} and target {target}, expected {expected}, got {answer}."
+    return None
+
+
+@exercise(
+    "Three times the model for each client and round: down and up to train, down to evaluate. "
+    "The rest, envelopes and metrics, is well under 1%."
+)
+def check_bytes(function):
+    """Exercise 3: measures a run in which nothing is trained."""
+    echo, server = ClientApp(), ServerApp()
+    arrays = ArrayRecord(DigitClassifier().state_dict())
+
+    @echo.train()
+    def train(message, context):
+        metrics = MetricRecord({"num-examples": 1})
+        content = RecordDict({"arrays": message.content["arrays"], "metrics": metrics})
+        return Message(content, reply_to=message)
+
+    @echo.evaluate()
+    def evaluate(message, context):
+        metrics = MetricRecord({"num-examples": 1})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    @server.main()
+    def main(grid, context):
+        FedAvg().start(grid=grid, initial_arrays=arrays, num_rounds=4)
+
+    measured = simulate(server, echo, 5, progress=False).traffic["bytes"].sum() / 1e6
+    answer = function(4, 5, 101_770)
+    if abs(answer - measured) <= 0.01 * measured:
+        return None
+    hints = {
+        2: "Are the weights also sent to evaluate them?",
+        1: "Count every direction: down to train, up again, down to evaluate.",
+        4: "The answer to an evaluation holds no weights.",
+    }
+    times = round(3 * answer / measured)
+    return (
+        f"4 rounds, 5 clients and 101,770 parameters moved {measured:.2f} MB; you predict "
+        f"{answer:.4g} MB. {hints.get(times, 'A parameter has 4 bytes, a megabyte 10^6.')}"
+    )

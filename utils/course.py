@@ -1,0 +1,182 @@
+"""Execute lessons from the command line: ``make course``, ``make lesson``, ``make notebooks``."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+
+from utils.lesson import HEADLINE
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Outcome:
+    """How the execution of one notebook ended."""
+
+    notebook: Path
+    cells: int
+    seconds: float
+    headline: str
+    error: str | None = None
+
+
+def lesson_notebooks(lesson: str | None = None, solutions: bool = False) -> list[Path]:
+    """The lessons' notebooks in order, relative to the repository's root.
+
+    Args:
+        lesson: a lesson's folder such as ``"Part01/L2"``; None for all.
+        solutions: whether to include the ``…_solutions.ipynb``.
+
+    Raises:
+        ValueError: if there is no such lesson.
+    """
+    everything = sorted(path.relative_to(ROOT) for path in ROOT.glob("Part0*/L*/L*.ipynb"))
+    chosen = [
+        path
+        for path in everything
+        if (solutions or not path.stem.endswith("_solutions"))
+        and lesson in (None, path.parent.as_posix())
+    ]
+    if not chosen:
+        known = sorted({path.parent.as_posix() for path in everything})
+        raise ValueError(
+            f"there is no lesson {lesson!r}; choose one of: {', '.join(known) or 'none yet'} "
+            "(for example: make lesson LESSON=Part01/L2)"
+        )
+    return chosen
+
+
+def execute(notebook: Path, output: Path) -> Outcome:
+    """Run a notebook top to bottom in its own folder, and save it with its outputs.
+
+    The output is written whole or not at all, also where a cell fails.
+
+    Args:
+        notebook: path relative to the repository's root.
+        output: where to save the executed notebook; may be the notebook itself.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(f".unfinished-{output.name}")
+    started = time.perf_counter()
+    error = None
+    try:
+        papermill.execute_notebook(
+            ROOT / notebook,
+            unfinished,
+            cwd=ROOT / notebook.parent,
+            kernel_name="python3",
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # to nbclient: a quiet terminal
+        )
+    except PapermillExecutionError as failure:
+        error = f"{notebook}, cell {failure.cell_index + 1}: {failure.ename}: {failure.evalue}"
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    seconds = time.perf_counter() - started
+    executed = nbformat.read(unfinished, as_version=4)
+    if error:
+        unfinished.unlink()  # papermill's copy carries extra cells about the error
+    else:
+        _remove_run_metadata(executed)
+        nbformat.write(executed, unfinished)
+        unfinished.replace(output)
+    return Outcome(notebook, len(executed.cells), seconds, _headline(executed), error)
+
+
+def _remove_run_metadata(notebook: nbformat.NotebookNode) -> None:
+    """Keep times, paths and widget state of one run out of the saved file."""
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)
+
+
+def _printed(notebook: nbformat.NotebookNode) -> Iterator[str]:
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            yield from output.get("text", "").splitlines()
+
+
+def _headline(notebook: nbformat.NotebookNode) -> str:
+    lines = [line for line in _printed(notebook) if line.startswith(HEADLINE)]
+    return lines[-1].removeprefix(HEADLINE) if lines else ""
+
+
+def publish(executed: Path, lesson: Path) -> None:
+    """Put the lesson's diagrams beside an executed notebook, and write it as one HTML page."""
+    for diagram in lesson.glob("*.svg"):
+        shutil.copy2(diagram, executed.parent)
+    resources = {"metadata": {"path": str(executed.parent)}}
+    body, _ = HTMLExporter(embed_images=True).from_filename(str(executed), resources=resources)
+    executed.with_suffix(".html").write_text(body, encoding="utf-8")
+
+
+def closing_table(outcomes: list[Outcome]) -> str:
+    """Lesson, cells, minutes and headline, one line a notebook."""
+    rows = [("Lesson", "Cells", "Minutes", "Headline")]
+    rows += [
+        (
+            o.notebook.stem,
+            str(o.cells),
+            f"{o.seconds / 60:.1f}",
+            "FAILED" if o.error else o.headline,
+        )
+        for o in outcomes
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {cells:>{widths[1]}}  {minutes:>{widths[2]}}  {line}"
+        for name, cells, minutes, line in rows
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m utils.course", description=__doc__)
+    parser.add_argument("--lesson", help="one lesson's folder, e.g. Part01/L2 (default: all)")
+    parser.add_argument(
+        "--in-place",
+        action="store_true",
+        help="save the notebooks, solutions included, where they are, instead of in build/",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        notebooks = lesson_notebooks(options.lesson, solutions=options.in_place)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    os.environ["TQDM_DISABLE"] = "1"  # in the kernels: a saved notebook needs no progress bars
+    outcomes = []
+    for notebook in notebooks:
+        print(f"\n{notebook}", flush=True)
+        output = ROOT / notebook if options.in_place else ROOT / "build" / notebook
+        outcomes.append(execute(notebook, output))
+        if outcomes[-1].error:
+            print(f"FAILED: {outcomes[-1].error}", flush=True)
+        elif not options.in_place:
+            publish(output, ROOT / notebook.parent)
+    print("\n" + closing_table(outcomes))
+    failures = [outcome.error for outcome in outcomes if outcome.error]
+    if failures:
+        print("\nFailed:\n" + "\n".join(f"  {failure}" for failure in failures), file=sys.stderr)
+    elif not options.in_place:
+        print("\nExecuted notebooks and HTML pages are in build/")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
