@@ -43,7 +43,7 @@ lesson: setup  ## run one lesson: make lesson LESSON=Part01/L2
 	@$(BIN)/python -m utils.course --lesson "$(LESSON)"
 
 lab: setup  ## open the course in JupyterLab
-	@$(BIN)/jupyter lab README.md
+	@$(BIN)/jupyter lab Part01/L1/L1_why_federated_learning.ipynb
 
 test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbval)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \

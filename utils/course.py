@@ -75,7 +75,7 @@ def execute(notebook: Path, output: Path) -> Outcome:
             unfinished,
             cwd=ROOT / notebook.parent,
             kernel_name="python3",
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # to nbclient: a quiet terminal
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # quiet
         )
     except PapermillExecutionError as failure:
         error = f"{notebook}, cell {failure.cell_index + 1}: {failure.ename}: {failure.evalue}"
@@ -94,10 +94,11 @@ def execute(notebook: Path, output: Path) -> Outcome:
 
 
 def _remove_run_metadata(notebook: nbformat.NotebookNode) -> None:
-    """Keep times, paths and widget state of one run out of the saved file."""
-    for key in ("papermill", "widgets"):
-        notebook.metadata.pop(key, None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
+    """Keep times, versions, paths and widget state of one run out of the saved file."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)

@@ -1,0 +1,437 @@
+import logging
+import random
+import re
+import time
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp.mod import fixedclipping_mod
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import DifferentialPrivacyClientSideFixedClipping, FedAvg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import hospital_app
+from tests.federation.apps import (
+    client_app,
+    client_of,
+    final_weights,
+    noisy_train,
+    server_app,
+    update_reply,
+)
+from utils.federation import RoundFailedError, simulate
+from utils.randomness import random_stream
+from utils.vision import DigitClassifier, train
+
+
+def same(run, other):
+    first, second = final_weights(run), final_weights(other)
+    return all(np.array_equal(first[name], second[name]) for name in first)
+
+
+# What a run computes ---------------------------------------------------------------------------
+
+
+def test_it_equals_a_hand_written_fedavg():
+    run = simulate(hospital_app.make_server_app(2), hospital_app.client_app, 4, seed=3)
+    with random_stream(3):
+        weights = DigitClassifier().state_dict()
+    for round_ in (1, 2):
+        updates = []
+        for client in range(4):
+            with random_stream(3, "train", round_, client):
+                model = DigitClassifier()
+                model.load_state_dict(weights)
+                train(model, hospital_app.client_data(client, 4))
+            updates.append(model.state_dict())
+        weights = {name: sum(u[name] for u in updates) / 4 for name in weights}
+    for name, array in final_weights(run).items():
+        np.testing.assert_allclose(array, weights[name].numpy(), atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 10_000), min_size=2, max_size=6))
+def test_the_average_weighs_clients_by_their_examples(sizes):
+    def train_(message, context):
+        client = client_of(context)
+        arrays = {"w": np.full(2, client, "float32"), "b": np.zeros(3, "float32")}
+        return update_reply(message, arrays, **{"num-examples": sizes[client]})
+
+    run = simulate(server_app(1), client_app(train_), len(sizes), progress=False)
+    expected = np.average(range(len(sizes)), weights=sizes)
+    np.testing.assert_allclose(final_weights(run)["w"], expected, rtol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_bits():
+    runs = [
+        simulate(server_app(3, FedAvg(fraction_train=0.5)), client_app(noisy_train), 6, seed=7)
+        for _ in range(2)
+    ]
+    assert same(*runs)
+    assert runs[0].traffic.equals(runs[1].traffic)  # the same clients in the same order
+
+
+def test_another_seed_gives_other_bits_and_other_cohorts():
+    runs = [
+        simulate(server_app(3, FedAvg(fraction_train=0.5)), client_app(noisy_train), 6, seed=seed)
+        for seed in (1, 2)
+    ]
+    assert not same(*runs)
+    cohorts = [run.client_metrics["client"].tolist() for run in runs]
+    assert cohorts[0] != cohorts[1]
+
+
+def test_a_clients_randomness_does_not_depend_on_who_else_takes_part():
+    def draws(skipped):
+        def train_(message, context):
+            if client_of(context) == skipped:
+                raise RuntimeError("absent")
+            return noisy_train(message, context)
+
+        seen = {}
+
+        def record(message, context, call_next):
+            reply = call_next(message, context)
+            if reply.has_content():
+                seen[client_of(context)] = reply.content["arrays"]["w"].numpy().tolist()
+            return reply
+
+        simulate(server_app(1), client_app(train_, mods=[record]), 3, seed=0)
+        return seen
+
+    everyone, without_zero = draws(skipped=None), draws(skipped=0)
+    assert len({tuple(values) for values in everyone.values()}) == 3
+    assert without_zero == {client: everyone[client] for client in (1, 2)}
+
+
+def test_rounds_draw_different_random_numbers():
+    run = simulate(server_app(1), client_app(noisy_train), 2, seed=0)
+    longer = simulate(server_app(2), client_app(noisy_train), 2, seed=0)
+    assert not same(run, longer)
+
+
+def test_the_callers_random_state_is_left_alone():
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.rand(), torch.rand(1).item()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    simulate(server_app(1), client_app(noisy_train), 2)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+def test_both_engines_agree_on_the_same_job():
+    jobs = [
+        simulate(
+            hospital_app.make_server_app(2, fraction_train=0.5),
+            hospital_app.client_app,
+            6,
+            seed=5,
+            engine=engine,
+            progress=False,
+        )
+        for engine in ("inline", "ray")
+    ]
+    inline, ray = jobs
+    for name, array in final_weights(inline).items():
+        np.testing.assert_allclose(array, final_weights(ray)[name], atol=1e-6)
+    assert inline.client_metrics["client"].tolist() == ray.client_metrics["client"].tolist()
+    np.testing.assert_allclose(inline.metrics, ray.metrics, atol=1e-6)
+    columns = ["round", "client", "direction", "kind"]
+    assert inline.traffic[columns].equals(ray.traffic[columns])
+
+
+# What a run returns ----------------------------------------------------------------------------
+
+
+def test_metrics_have_one_row_a_round_and_say_who_measured():
+    def evaluate_fn(round_, arrays):
+        return MetricRecord({"mean": float(arrays["w"].numpy().mean())})
+
+    run = simulate(server_app(3, evaluate_fn=evaluate_fn), client_app(), 2)
+    assert run.metrics.index.tolist() == [0, 1, 2, 3]
+    assert run.metrics["server/mean"].tolist() == [0, 1, 2, 3]
+    assert run.metrics["clients/score"].tolist()[1:] == [0.5] * 3
+    assert run.result.evaluate_metrics_serverapp[3]["mean"] == 3
+    assert run.seconds > 0
+    assert run.failures == []
+
+
+def test_client_metrics_have_one_row_a_reply():
+    def train_(message, context):
+        arrays = {name: a.numpy() for name, a in message.content["arrays"].items()}
+        return update_reply(message, arrays, loss=float(client_of(context)))
+
+    rows = simulate(server_app(2), client_app(train_), 3).client_metrics
+    training = rows[rows["kind"] == "train"]
+    assert len(rows) == 2 * 2 * 3
+    assert (training["loss"] == training["client"]).all()
+
+
+def test_a_server_without_a_strategy_runs_too():
+    app = ServerApp()
+    answers = []
+
+    @app.main()
+    def main(grid, context):
+        content = RecordDict({"arrays": ArrayRecord([np.zeros(2)])})
+        messages = [Message(content, node, "train") for node in grid.get_node_ids()]
+        ids = grid.push_messages(messages)
+        answers.extend(grid.pull_messages(ids))
+        assert list(grid.pull_messages(ids)) == []  # handed out once
+
+    run = simulate(app, client_app(), 3)
+    assert len(answers) == 3
+    assert run.result is None
+    assert run.metrics.empty
+    assert run.traffic["round"].unique().tolist() == [1]
+
+
+def test_run_config_reaches_both_apps():
+    app, seen = ServerApp(), {}
+
+    @app.main()
+    def main(grid, context):
+        seen["server"] = context.run_config["size"]
+        FedAvg().start(grid=grid, initial_arrays=ArrayRecord([np.zeros(1)]), num_rounds=1)
+
+    def train_(message, context):
+        seen["client"] = context.run_config["size"], context.node_config["num-partitions"]
+        context.run_config["size"] = 0  # must not reach anybody else
+        return Message(
+            RecordDict({"a": message.content["arrays"], "m": MetricRecord({"num-examples": 1})}),
+            reply_to=message,
+        )
+
+    simulate(app, client_app(train_), 2, run_config={"size": 4})
+    assert seen == {"server": 4, "client": (4, 2)}
+
+
+def test_client_state_lasts_over_rounds():
+    seen = []
+
+    def train_(message, context):
+        counter = context.state.config_records.setdefault("counter", ConfigRecord({"n": 0}))
+        counter["n"] += 1
+        seen.append((client_of(context), counter["n"]))
+        return noisy_train(message, context)
+
+    simulate(server_app(3), client_app(train_), 2)
+    assert sorted(seen) == [(client, n) for client in (0, 1) for n in (1, 2, 3)]
+
+
+def test_mods_run():
+    def double(message, context, call_next):
+        reply = call_next(message, context)
+        arrays = {name: a.numpy() * 2 for name, a in reply.content["arrays"].items()}
+        return update_reply(message, arrays)
+
+    run = simulate(server_app(1), client_app(mods=[double]), 2)
+    assert final_weights(run)["w"].tolist() == [2, 2]
+
+
+def test_flowers_own_mods_and_wrapped_strategies_run():
+    def train_(message, context):
+        return update_reply(message, {"w": np.full(2, 30, "float32"), "b": np.zeros(3, "float32")})
+
+    strategy = DifferentialPrivacyClientSideFixedClipping(
+        FedAvg(), noise_multiplier=0.0, clipping_norm=1.0, num_sampled_clients=2
+    )
+    run = simulate(server_app(1, strategy), client_app(train_, mods=[fixedclipping_mod]), 2)
+    assert np.linalg.norm(final_weights(run)["w"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_clients_cannot_change_each_others_messages():
+    def train_(message, context):
+        assert message.content["config"]["lr"] == 0.1
+        assert list(message.content["config"]["layers"]) == [1, 2]
+        message.content["config"]["lr"] = 9.0
+        message.content["config"]["layers"].append(3)
+        arrays = {name: a.numpy() + 1 for name, a in message.content["arrays"].items()}
+        message.content["arrays"]["w"].data = b"spoilt"
+        return update_reply(message, arrays)
+
+    run = simulate(server_app(2), client_app(train_), 3)
+    assert run.failures == []
+    assert final_weights(run)["w"].tolist() == [2, 2]
+
+
+# What goes wrong -------------------------------------------------------------------------------
+
+
+def failing(clients, error=None):
+    def train_(message, context):
+        if client_of(context) in clients:
+            raise error or RuntimeError("power cut")
+        arrays = {name: a.numpy() + 1 for name, a in message.content["arrays"].items()}
+        return update_reply(message, arrays)
+
+    return client_app(train_)
+
+
+def test_a_failing_client_is_named_once_and_the_round_goes_on(capsys):
+    run = simulate(server_app(1), failing({1}), 3)
+    line = "Round 1: client 1 failed to train: RuntimeError: power cut"
+    assert [str(failure) for failure in run.failures] == [line]
+    assert capsys.readouterr().out.count(line) == 1
+    assert "in train_" in run.failures[0].traceback
+    assert final_weights(run)["w"].tolist() == [1, 1]
+
+
+def test_a_round_in_which_all_fail_raises_and_says_who_and_why():
+    with pytest.raises(RoundFailedError, match=r"Round 1: all 3 clients failed to train.*client"):
+        simulate(server_app(1), failing({0, 1, 2}), 3)
+
+
+def test_an_evaluation_in_which_all_fail_raises_too():
+    def evaluate(message, context):
+        raise OSError("disk")
+
+    with pytest.raises(RoundFailedError, match=r"failed to evaluate.*OSError: disk"):
+        simulate(server_app(1), client_app(evaluate=evaluate), 2)
+
+
+def test_a_failing_client_on_ray_is_reported_alike():
+    with pytest.raises(RoundFailedError, match=r"all 2 clients failed to train.*zero rounds"):
+        simulate(server_app(1), failing({0, 1}, ValueError("zero rounds")), 2, engine="ray")
+
+
+def spoil(change, client=1):
+    """Clients that add 1, except one whose update or weight is changed."""
+
+    def train_(message, context):
+        arrays = {name: a.numpy() + 1 for name, a in message.content["arrays"].items()}
+        weight = 1
+        if client_of(context) == client:
+            arrays, weight = change(arrays)
+        return update_reply(message, arrays, **{"num-examples": weight})
+
+    return client_app(train_)
+
+
+SPOILT = {
+    "NaN": (
+        lambda a: (a | {"w": np.array([np.nan, 0], "f4")}, 1),
+        "'w' holds NaN or infinity in 1",
+    ),
+    "infinity": (
+        lambda a: (a | {"b": np.full(3, np.inf, "f4")}, 1),
+        "'b' holds NaN or infinity in 3",
+    ),
+    "missing": (lambda a: ({"w": a["w"]}, 1), "missing ['b'], unexpected none"),
+    "extra": (lambda a: (a | {"z": a["w"]}, 1), "missing none, unexpected ['z']"),
+    "shape": (lambda a: (a | {"w": np.ones((1, 2), "f4")}, 1), "'w' has shape (1, 2), but (2,)"),
+    "dtype": (lambda a: (a | {"w": a["w"].astype("f8")}, 1), "'w' has dtype float64, but float32"),
+    "zero weight": (lambda a: (a, 0), "the weight 'num-examples' is 0"),
+    "negative weight": (lambda a: (a, -3), "the weight 'num-examples' is -3"),
+    "NaN weight": (lambda a: (a, float("nan")), "the weight 'num-examples' is nan"),
+    "infinite weight": (lambda a: (a, float("inf")), "the weight 'num-examples' is inf"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), SPOILT.values(), ids=SPOILT)
+def test_a_spoilt_update_is_refused_with_its_senders_name(change, message):
+    run = simulate(server_app(1), spoil(change), 3)
+    assert len(run.failures) == 1
+    assert str(run.failures[0]).startswith("Round 1: client 1 failed to train: update refused: ")
+    assert message in run.failures[0].error
+    assert final_weights(run)["w"].tolist() == [1, 1]
+    assert final_weights(run)["b"].tolist() == [1, 1, 1]
+
+
+def test_the_strategys_own_weight_key_is_checked():
+    def train_(message, context):
+        arrays = {name: a.numpy() + 1 for name, a in message.content["arrays"].items()}
+        return update_reply(message, arrays, patients=client_of(context))
+
+    run = simulate(
+        server_app(1, FedAvg(fraction_evaluate=0.0, weighted_by_key="patients")),
+        client_app(train_),
+        3,
+    )
+    assert "the weight 'patients' is 0" in run.failures[0].error
+
+
+def test_a_client_that_forgets_to_return_gets_told_how():
+    with pytest.raises(RoundFailedError, match=r"returned NoneType.*return Message\(content"):
+        simulate(server_app(1), client_app(lambda message, context: None), 2)
+
+
+def test_an_error_in_the_server_reaches_the_caller_as_it_is():
+    def evaluate_fn(round_, arrays):
+        raise KeyError("no test set")
+
+    for engine in ("inline", "ray"):
+        with pytest.raises(KeyError, match="no test set"):
+            simulate(server_app(1, evaluate_fn=evaluate_fn), client_app(), 2, engine=engine)
+
+
+@pytest.mark.parametrize("name", ["min_available_nodes", "min_train_nodes", "min_evaluate_nodes"])
+def test_a_strategy_that_waits_for_more_clients_than_there_are_is_told(name):
+    with pytest.raises(ValueError, match=rf"{name} is 5, but the simulation has 3 clients"):
+        simulate(server_app(1, FedAvg(**{name: 5})), client_app(), 3)
+
+
+def test_one_client_alone_needs_a_strategy_that_agrees():
+    with pytest.raises(ValueError, match="is 2, but the simulation has 1 client,"):
+        simulate(server_app(1), client_app(), 1)
+    alone = FedAvg(min_available_nodes=1, min_train_nodes=1, min_evaluate_nodes=1)
+    assert final_weights(simulate(server_app(1, alone), client_app(), 1))["w"].tolist() == [1, 1]
+
+
+def test_a_message_to_an_unknown_node_is_refused():
+    app = ServerApp()
+
+    @app.main()
+    def main(grid, context):
+        grid.send_and_receive([Message(RecordDict(), 7, "train")])
+
+    with pytest.raises(ValueError, match="addressed to node 7"):
+        simulate(app, client_app(), 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_clients": 0}, "num_clients is 0; it must be an integer of at least 1"),
+        ({"num_clients": 2.5}, "num_clients is 2.5"),
+        ({"num_clients": 2, "seed": -1}, "seed is -1; it must be an integer of at least 0"),
+        (
+            {"num_clients": 2, "engine": "spark"},
+            "engine is 'spark'; it must be one of: inline, ray",
+        ),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        simulate(server_app(), client_app(), **arguments)
+
+
+# What a run prints -----------------------------------------------------------------------------
+
+
+def test_flowers_log_lines_are_quiet_unless_asked_for(caplog):
+    flower = logging.getLogger("flwr")
+    flower.addHandler(caplog.handler)
+    try:
+        simulate(server_app(1), client_app(), 2)
+        assert not caplog.records
+        simulate(server_app(1), client_app(), 2, verbose=True)
+        assert any("Starting FedAvg" in record.getMessage() for record in caplog.records)
+    finally:
+        flower.removeHandler(caplog.handler)
+
+
+def test_the_progress_bar_names_round_and_clients_and_can_be_hidden(capsys, monkeypatch):
+    def slow(message, context):
+        time.sleep(0.12)  # tqdm draws ten times a second at most
+        return noisy_train(message, context)
+
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    simulate(server_app(2), client_app(slow), 2)
+    assert re.search(r"round 2: (train|evaluate) \d/2", capsys.readouterr().err)
+    simulate(server_app(2), client_app(), 2, progress=False)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    simulate(server_app(2), client_app(), 2)
+    assert capsys.readouterr().err == ""

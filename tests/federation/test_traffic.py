@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.serde import message_from_proto, message_to_proto
+
+from tests.federation.apps import client_app, server_app
+from utils.federation import TrafficMeter, serialized_bytes, simulate
+
+
+def a_message(values):
+    content = RecordDict({"arrays": ArrayRecord([values]), "config": ConfigRecord({"lr": 0.1})})
+    return Message(content, dst_node_id=1, message_type="train.fast")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def an_identity():
+    """Messages can be made once a run has told this process who it is."""
+    simulate(server_app(1), client_app(), 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000, 250_000])
+def test_bytes_are_those_of_the_serialized_message(count):
+    message = a_message(np.zeros(count, "float32"))
+    wire = message_to_proto(message).SerializeToString()
+    assert serialized_bytes(message) == len(wire)
+    parsed = message_from_proto(type(message_to_proto(message)).FromString(wire))
+    assert parsed.content["arrays"]["0"].numpy().shape == (count,)
+
+
+def test_the_envelope_of_an_array_is_small_and_constant():
+    small, large = (serialized_bytes(a_message(np.zeros(n, "float32"))) for n in (10_000, 20_000))
+    assert abs(large - small - 40_000) <= 4  # a length may take one byte more to write
+    assert 128 < small - 40_000 < 400  # NumPy's header of 128 bytes, names, shape, addresses
+
+
+def test_every_message_is_counted_in_both_directions():
+    traffic = simulate(server_app(2), client_app(), 3).traffic
+    assert traffic.columns.tolist() == list(TrafficMeter.COLUMNS)
+    counts = traffic.groupby(["round", "kind", "direction"]).size()
+    assert len(counts) == 2 * 2 * 2
+    assert (counts == 3).all()
+    up = traffic[traffic["direction"] == "up"].groupby("kind")["bytes"].min()
+    assert up["train"] > up["evaluate"]  # an evaluation returns no arrays
+
+
+def test_a_client_that_fails_still_received_and_its_error_is_counted():
+    def crash(message, context):
+        if context.node_config["partition-id"] == 0:
+            raise RuntimeError("x" * 5000)
+        return good(message, context)
+
+    good = client_app()._registered_funcs["train.default"]
+    traffic = simulate(server_app(1), client_app(crash), 2).traffic
+    mine = traffic[(traffic["client"] == 0) & (traffic["kind"] == "train")]
+    assert mine["direction"].tolist() == ["down", "up"]
+    assert mine["bytes"].iloc[1] > 5000
+
+
+def test_bytes_grow_with_metrics_too():
+    def reply(size):
+        record = MetricRecord({"values": [0.5] * size, "num-examples": 1})
+        return serialized_bytes(Message(RecordDict({"m": record}), 1, "evaluate"))
+
+    assert reply(1001) - reply(1) == pytest.approx(8000, rel=0.01)
+
+
+def test_the_kind_is_the_message_type_without_its_action():
+    meter = TrafficMeter()
+    meter.record(a_message(np.zeros(1)), round=1, client=0, direction="up")
+    assert meter.table()["kind"].tolist() == ["train"]
+
+
+def test_an_unknown_direction_is_refused():
+    with pytest.raises(ValueError, match="'down' or 'up', not 'sideways'"):
+        TrafficMeter().record(a_message(np.zeros(1)), round=1, client=0, direction="sideways")
+
+
+def test_an_empty_meter_has_its_columns():
+    assert TrafficMeter().table().columns.tolist() == list(TrafficMeter.COLUMNS)
