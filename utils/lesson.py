@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import inspect
 import math
 import os
 import platform
@@ -38,7 +39,9 @@ def start_lesson(title: str, *, minutes: float, seed: int = 0, threads: int | No
 
 
 def _minutes(minutes: float) -> str:
-    return f"{minutes * 60:.0f} seconds" if minutes < 1 else f"{minutes:g} minutes"
+    if minutes < 1:
+        return f"{minutes * 60:.0f} seconds"
+    return f"{minutes:g} minute{'s' if minutes != 1 else ''}"
 
 
 class CheckpointError(AssertionError):
@@ -70,7 +73,9 @@ def checkpoint(
     """
     limits = []
     if equals is not None:
-        limits.append((abs(value - equals) <= within, f"{equals:g} ± {within:g}"))
+        limits.append(
+            (value == equals or abs(value - equals) <= within, f"{equals:g} ± {within:g}")
+        )
     if at_least is not None:
         limits.append((value >= at_least, f"at least {at_least:g}"))
     if at_most is not None:
@@ -137,7 +142,7 @@ def exercise(praise: str) -> Callable[[Callable], Callable[[object], Verdict]]:
             if answer is ...:
                 return Verdict("Not done yet", "Replace the ... in the cell above.")
             try:
-                fault = find_fault(_guard(answer) if callable(answer) else answer)
+                fault = find_fault(_guard(answer) if inspect.isroutine(answer) else answer)
             except _NotDoneError:
                 return Verdict("Not done yet", "Your function still returns ... .")
             except Exception as error:

@@ -15,7 +15,14 @@ COLORS = {
     "local only": "#D55E00",
     "ensemble": "#555555",
 }
-_OTHER_COLORS = ["#56B4E9", "#E69F00", "#000000", "#999999"]  # for lines without a role
+_OTHER_COLORS = [
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+    "#999999",
+    "#332288",
+    "#882255",
+]  # for lines without a role
 
 
 def use_course_style() -> None:
@@ -55,8 +62,9 @@ def label_histograms(counts: Mapping[str, Sequence[int]], title: str) -> tuple[F
     axes = axes[0]
     for ax, (name, values) in zip(axes, counts.items(), strict=True):
         labels = np.arange(len(values))
+        values = np.asarray(values)
         ax.bar(labels, values, color=COLORS["local only"])
-        for label in labels[np.asarray(values) == 0]:
+        for label in labels[values == 0]:
             ax.annotate(
                 "none",
                 (label, 0),
@@ -68,7 +76,7 @@ def label_histograms(counts: Mapping[str, Sequence[int]], title: str) -> tuple[F
                 fontsize=8,
                 color="#555555",
             )
-        ax.set(title=f"{name} ({sum(values):,} images)", xlabel="label", xticks=labels)
+        ax.set(title=f"{name} ({values.sum():,} images)", xlabel="label", xticks=labels)
         ax.grid(axis="x", visible=False)
     axes[0].set_ylabel("images")
     fig.suptitle(title, x=0.01, ha="left")
@@ -130,26 +138,28 @@ def curves(
                 x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2, lw=0
             )
         ends.append((values.mean(axis=0)[-1], name, line.get_color()))
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=ylim)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, **({"ylim": ylim} if ylim else {}))
     _label_ends(ax, ends, x[-1])
     return fig, ax
 
 
 def _label_ends(ax: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
-    """Names beside the lines' right ends, pushed apart within the axis' limits."""
-    low, high = ax.get_ylim()
-    gap = (high - low) * 0.065
+    """Names beside the lines' right ends, pushed apart within the axis, on any scale."""
+    ax.get_xlim(), ax.get_ylim()  # matplotlib settles the limits only when asked
+    to_fraction = ax.transData + ax.transAxes.inverted()
     ends = sorted(ends)
-    heights = [y for y, _, _ in ends]
-    for i in range(1, len(ends)):
-        heights[i] = max(heights[i], heights[i - 1] + gap)
+    heights = [float(to_fraction.transform((x, y))[1]) for y, _, _ in ends]
+    gap = 13 / (ax.get_position().height * ax.figure.get_figheight() * 72)  # 13 points
+    for i in range(len(ends)):
+        heights[i] = max(heights[i], heights[i - 1] + gap if i else 0)
     for i, from_top in zip(reversed(range(len(ends))), range(len(ends)), strict=True):
-        heights[i] = min(heights[i], high - from_top * gap)
+        heights[i] = min(heights[i], 1 - from_top * gap)
     for height, (_, name, color) in zip(heights, ends, strict=True):
         ax.annotate(
             name,
             (x, height),
             (8, 0),
+            xycoords=("data", "axes fraction"),
             textcoords="offset points",
             color=color,
             va="center",
@@ -182,7 +192,7 @@ def spread(
         fig.suptitle(title, x=0.01, ha="left")  # the row names push the axes to the right
     known = {**COLORS, **(colors or {})}
     for row, (name, values) in enumerate(groups.items()):
-        color = known.get(name, "#555555")
+        color = known.get(name, "#000000")
         ax.scatter(values, [row] * len(values), color=color, alpha=0.6, s=28, lw=0)
         mean = float(np.mean(values))
         ax.plot([mean, mean], [row - 0.28, row + 0.28], color=color, lw=2.5)

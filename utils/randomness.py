@@ -28,9 +28,8 @@ def seed_everything(*key: int | str) -> None:
 @contextmanager
 def random_stream(*key: int | str) -> Iterator[None]:
     """Seed everything for the length of a ``with`` block, then put the old state back."""
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpu_states = torch.cuda.get_rng_state_all() if on_gpu else []
+    gpu_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     seed_everything(*key)
     try:
         yield

@@ -73,7 +73,7 @@ def _bundled_pixels() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, 
 
 def _dataset(pixels: np.ndarray, labels: np.ndarray) -> TensorDataset:
     images = torch.as_tensor(pixels, dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
-    return TensorDataset(_NORMALIZE(images), torch.as_tensor(labels, dtype=torch.int64))
+    return TensorDataset(_NORMALIZE(images), torch.tensor(labels, dtype=torch.int64))
 
 
 def labels_of(dataset: Dataset) -> torch.Tensor:
@@ -85,9 +85,11 @@ def keep_labels(dataset: Dataset, labels: Iterable[int]) -> Subset:
     """The examples whose label is among ``labels``.
 
     Raises:
-        ValueError: if a label does not occur in the data set at all.
+        ValueError: if no label is given, or one does not occur in the data set at all.
     """
     wanted = torch.tensor(sorted(_known(dataset, labels)))
+    if len(wanted) == 0:
+        raise ValueError("no label to keep was given; that would leave no example")
     return Subset(dataset, torch.isin(labels_of(dataset), wanted).nonzero().flatten().tolist())
 
 
@@ -126,10 +128,21 @@ def split_hospitals(
 
     Returns:
         One data set a hospital. No example is in two of them.
+
+    Raises:
+        ValueError: if ``missing`` is empty, names a label that does not occur, or leaves a
+            hospital without any example.
     """
-    shares = [1 / len(missing)] * len(missing)
-    parts = random_split(dataset, shares, torch.Generator().manual_seed(seed))
-    return [drop_labels(part, labels) for part, labels in zip(parts, missing, strict=True)]
+    if not missing:
+        raise ValueError("missing is empty; give one set of labels (it may be empty) a hospital")
+    unseen = [_known(dataset, labels) for labels in missing]
+    size, left_over = divmod(len(dataset), len(missing))
+    sizes = [size + (i < left_over) for i in range(len(missing))]
+    parts = random_split(dataset, sizes, torch.Generator().manual_seed(seed))
+    return [
+        drop_labels(part, labels & set(labels_of(part).tolist()))
+        for part, labels in zip(parts, unseen, strict=True)
+    ]
 
 
 def missing_digits(num_hospitals: int, known_by: int) -> list[set[int]]:
@@ -138,12 +151,14 @@ def missing_digits(num_hospitals: int, known_by: int) -> list[set[int]]:
     Digit d is known by the hospitals d, d + 1, … (counted round and round).
 
     Raises:
-        ValueError: if ``known_by`` is not between 1 and ``num_hospitals``.
+        ValueError: if ``known_by`` is not between 1 and ``num_hospitals``, or a hospital
+            would know no digit at all.
     """
-    if not 1 <= known_by <= num_hospitals:
+    fewest = max(1, num_hospitals - 9)
+    if not fewest <= known_by <= num_hospitals:
         raise ValueError(
-            f"known_by is {known_by}; with {num_hospitals} hospitals it must be 1 to "
-            f"{num_hospitals}"
+            f"known_by is {known_by}; with {num_hospitals} hospitals it must be {fewest} to "
+            f"{num_hospitals}, so that each knows some digit"
         )
     missing = [set(range(10)) for _ in range(num_hospitals)]
     for digit in range(10):

@@ -1,6 +1,8 @@
 """Train a classifier, and judge it: loss, accuracy, confusion matrix."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -38,7 +40,7 @@ def as_tensors(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
         indices = torch.as_tensor(dataset.indices)
         return inputs[indices], labels[indices]
     if isinstance(dataset, ConcatDataset):
-        parts = [as_tensors(part) for part in dataset.datasets]
+        parts = [as_tensors(part) for part in dataset.datasets if len(part)]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     if isinstance(dataset, TensorDataset):
         columns = dataset.tensors
@@ -79,13 +81,14 @@ def train(
         ValueError: for values out of range, an empty data set, or labels that the model's
             outputs do not cover.
     """
-    if epochs < 1 or batch_size < 1 or not lr > 0:
+    if epochs < 1 or batch_size < 1 or not 0 < lr < math.inf or not 0 <= momentum <= 1:
         raise ValueError(
-            f"epochs={epochs}, batch_size={batch_size}, lr={lr}: epochs and batch_size must "
-            "be at least 1, and lr above 0"
+            f"epochs={epochs}, batch_size={batch_size}, lr={lr}, momentum={momentum}: epochs and "
+            "batch_size must be at least 1, lr above 0 and finite, momentum 0 to 1"
         )
     inputs, labels = _on_device_of(model, dataset)
-    _check_labels(model, inputs, labels)
+    with _evaluation_mode(model):
+        _check_labels(labels, classes=_logits(model, inputs[:2]).shape[1])
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
     model.train()
     losses = []
@@ -114,20 +117,17 @@ def train_classifier(dataset: Dataset, *, seed: int = 0, epochs: int = 10) -> Di
     return model
 
 
-@torch.no_grad()
 def predict(model: nn.Module, dataset: Dataset, batch_size: int = 1024) -> torch.Tensor:
     """Logits ``(n, classes)`` for every example, on the CPU, the model in evaluation mode."""
     inputs, _ = _on_device_of(model, dataset)
-    was_training = model.training
-    model.eval()
-    logits = torch.cat([model(batch) for batch in inputs.split(batch_size)]).cpu()
-    model.train(was_training)
-    return logits
+    with _evaluation_mode(model):
+        return torch.cat([_logits(model, batch) for batch in inputs.split(batch_size)]).cpu()
 
 
 def evaluate(model: nn.Module, dataset: Dataset) -> Score:
     """Loss and accuracy of a classifier on a data set, which it leaves untouched."""
     logits, labels = predict(model, dataset), as_tensors(dataset)[1]
+    _check_labels(labels, classes=logits.shape[1])
     return Score(
         loss=F.cross_entropy(logits, labels).item(),
         accuracy=(logits.argmax(1) == labels).float().mean().item(),
@@ -145,6 +145,7 @@ def confusion_matrix(model: nn.Module, dataset: Dataset) -> torch.Tensor:
     """Counts, int64 ``(classes, classes)``: row = true label, column = predicted label."""
     logits, labels = predict(model, dataset), as_tensors(dataset)[1]
     classes = logits.shape[1]
+    _check_labels(labels, classes)
     pairs = labels * classes + logits.argmax(1)
     return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
@@ -155,15 +156,29 @@ def _on_device_of(model: nn.Module, dataset: Dataset) -> tuple[torch.Tensor, tor
     return inputs.to(device), labels.to(device)
 
 
-def _check_labels(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> None:
-    """The two mistakes that torch reports from its depths: wrong input shape, unknown label."""
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """No gradients, no dropout, no batch statistics; then each part's mode as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
     try:
         with torch.no_grad():
-            classes = model(inputs[:2]).shape[1]
-    except RuntimeError as error:
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    try:
+        return model(inputs)
+    except RuntimeError as error:  # torch reports a wrong shape from its depths
         raise ValueError(
             f"the model does not take inputs of shape {tuple(inputs.shape[1:])}: {error}"
         ) from error
+
+
+def _check_labels(labels: torch.Tensor, classes: int) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise ValueError(
