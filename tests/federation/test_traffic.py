@@ -77,3 +77,15 @@ def test_an_unknown_direction_is_refused():
 
 def test_an_empty_meter_has_its_columns():
     assert TrafficMeter().table().columns.tolist() == list(TrafficMeter.COLUMNS)
+
+
+@pytest.mark.parametrize("count", [0, 1, 30, 4000, 600_000])
+def test_a_broadcast_measured_once_counts_the_same_for_every_client(count):
+    meter = TrafficMeter()
+    content = RecordDict({"arrays": ArrayRecord([np.zeros(count, "float32")])})
+    messages = [Message(content, node, "train") for node in (1, 1000, 2**63 - 1)]
+    other = Message(RecordDict(), 1, "train")
+    for message in (*messages, other):
+        meter.record(message, round=1, client=0, direction="down")
+    expected = [len(message_to_proto(m).SerializeToString()) for m in (*messages, other)]
+    assert meter.table()["bytes"].tolist() == expected
