@@ -99,3 +99,19 @@ def test_a_list_is_no_weight():
     sent = message({"arrays": ArrayRecord([np.zeros(2)])}, kind="evaluate")
     with pytest.raises(InvalidUpdateError, match="positive, finite number"):
         check_update(sent, reply_to(sent, {"m": MetricRecord({"num-examples": [1, 2]})}))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros(0), np.zeros((0, 3), "f4"), np.float32(3).reshape(()), np.ones((2, 3), order="F")],
+)
+def test_empty_scalar_and_transposed_arrays_are_fine(values):
+    sent = message({"arrays": ArrayRecord([values])})
+    check_update(sent, reply_to(sent, {"arrays": ArrayRecord([np.asarray(values + 1)])}))
+
+
+def test_the_last_value_of_an_array_is_looked_at_too():
+    sent = message({"arrays": ArrayRecord([np.zeros(5, "f4")])})
+    bad = np.array([0, 0, 0, 0, -np.inf], "f4")
+    with pytest.raises(InvalidUpdateError, match="in 1 of its 5 values"):
+        check_update(sent, reply_to(sent, {"arrays": ArrayRecord([bad])}))
