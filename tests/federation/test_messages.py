@@ -103,7 +103,7 @@ def test_a_list_is_no_weight():
 
 @pytest.mark.parametrize(
     "values",
-    [np.zeros(0), np.zeros((0, 3), "f4"), np.float32(3).reshape(()), np.ones((2, 3), order="F")],
+    [np.zeros(0), np.zeros((0, 3), "f4"), np.array(3, "f4"), np.ones((2, 3), order="F")],
 )
 def test_empty_scalar_and_transposed_arrays_are_fine(values):
     sent = message({"arrays": ArrayRecord([values])})
