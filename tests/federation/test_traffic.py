@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.serverapp import ServerApp
 
 from tests.federation.apps import client_app, server_app
 from utils.federation import TrafficMeter, serialized_bytes, simulate
@@ -79,13 +81,22 @@ def test_an_empty_meter_has_its_columns():
     assert TrafficMeter().table().columns.tolist() == list(TrafficMeter.COLUMNS)
 
 
-@pytest.mark.parametrize("count", [0, 1, 30, 4000, 600_000])
-def test_a_broadcast_measured_once_counts_the_same_for_every_client(count):
-    meter = TrafficMeter()
-    content = RecordDict({"arrays": ArrayRecord([np.zeros(count, "float32")])})
-    messages = [Message(content, node, "train") for node in (1, 1000, 2**63 - 1)]
-    other = Message(RecordDict(), 1, "train")
-    for message in (*messages, other):
-        meter.record(message, round=1, client=0, direction="down")
-    expected = [len(message_to_proto(m).SerializeToString()) for m in (*messages, other)]
-    assert meter.table()["bytes"].tolist() == expected
+def test_a_content_that_the_server_changes_and_sends_again_is_measured_again():
+    app = ServerApp()
+
+    @app.main()
+    def main(grid, context):
+        content = RecordDict({"config": ConfigRecord({"server-round": 1})})
+        for size in (10, 5000):
+            content["config"]["note"] = "x" * size
+            grid.send_and_receive([Message(content, n, "query") for n in grid.get_node_ids()])
+
+    answers = ClientApp()
+
+    @answers.query()
+    def query(message, context):
+        return Message(RecordDict(), reply_to=message)
+
+    traffic = simulate(app, answers, 2).traffic
+    down = traffic[traffic["direction"] == "down"]["bytes"].tolist()
+    assert min(down[2:]) - max(down[:2]) > 4900
