@@ -88,6 +88,16 @@ def test_the_course_goes_on_after_a_failure_and_names_the_cell(small_course, cap
     assert not list(small_course.rglob(".unfinished*"))
 
 
+def test_a_kernel_that_dies_does_not_end_the_course(small_course, capsys):
+    dying = new_code_cell("import os; os._exit(1)")
+    add_notebook(small_course, "Part01/L2/L2_works.ipynb", dying)
+    assert course.main([]) == 1
+    printed = capsys.readouterr()
+    assert "Part01/L2/L2_works.ipynb: DeadKernelError" in printed.err
+    assert "L2_more" in printed.out[printed.out.index("Lesson") :]
+    assert not list(small_course.rglob(".unfinished*"))
+
+
 def test_the_html_page_holds_its_diagrams(small_course):
     assert course.main(["--lesson", "Part01/L2"]) == 0
     folder = small_course / "build/Part01/L2"

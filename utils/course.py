@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
@@ -79,6 +80,8 @@ def execute(notebook: Path, output: Path) -> Outcome:
         )
     except PapermillExecutionError as failure:
         error = f"{notebook}, cell {failure.cell_index + 1}: {failure.ename}: {failure.evalue}"
+    except (DeadKernelError, CellTimeoutError) as failure:
+        error = f"{notebook}: {type(failure).__name__}: {failure} (out of memory, perhaps?)"
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
