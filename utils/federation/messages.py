@@ -6,6 +6,9 @@ from collections.abc import Iterable
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from utils.federation.codecs import CompressionError
+from utils.federation.compression import decode_array
+
 
 class InvalidUpdateError(ValueError):
     """A client's reply that must not be aggregated."""
@@ -32,9 +35,10 @@ def copy_content(content: RecordDict) -> RecordDict:
 def check_update(sent: Message, reply: Message, weighted_by_key: str = "num-examples") -> None:
     """Refuse a training reply that would spoil the average.
 
-    The arrays of the reply must have the names, shapes and dtypes of those that were
-    sent, and hold finite numbers only. A weight, if there is one, must be a positive,
-    finite number. (A reply to an evaluation carries no arrays: only its weight is checked.)
+    The arrays of the reply, decoded if they are compressed, must have the names, shapes and
+    dtypes of those that were sent, and hold finite numbers only. A weight, if there is one,
+    must be a positive, finite number. (A reply to an evaluation carries no arrays: only its
+    weight is checked.)
 
     Args:
         sent: the message that the client answered.
@@ -61,10 +65,17 @@ def check_update(sent: Message, reply: Message, weighted_by_key: str = "num-exam
             if want is not None and _same_header(array, want):
                 values = np.frombuffer(array.data, want.dtype, offset=_header_length(array))
             else:
-                values = array.numpy()
+                values = _decoded(name, array)
                 if want is not None:
                     _check_shape_and_dtype(name, values, want)
             _check_finite(name, values)
+
+
+def _decoded(name: str, array: Array) -> np.ndarray:
+    try:
+        return decode_array(array)
+    except CompressionError as error:
+        raise InvalidUpdateError(f"'{name}': {error}") from error
 
 
 def _header_length(array: Array) -> int:
@@ -74,6 +85,8 @@ def _header_length(array: Array) -> int:
 
 def _same_header(array: Array, other: Array) -> bool:
     """Whether two arrays say the same of shape, dtype and order, without parsing them."""
+    if other.stype != "numpy.ndarray":
+        return False
     length = _header_length(other)
     return (array.stype, len(array.data)) == (other.stype, len(other.data)) and (
         array.data[:length] == other.data[:length]

@@ -118,9 +118,10 @@ def _watch_strategies(num_clients: int, bar: tqdm) -> Iterator[list[Result]]:
     original, results = Strategy.start, []
 
     def start(strategy, grid, initial_arrays, num_rounds=3, *args, **kwargs):
-        _check_strategy(strategy, num_clients)
-        if isinstance(grid, RecordingGrid):
-            grid.weighted_by_key = getattr(strategy, "weighted_by_key", grid.weighted_by_key)
+        for layer in _layers(strategy):
+            _check_strategy(layer, num_clients)
+            if isinstance(grid, RecordingGrid):
+                grid.weighted_by_key = getattr(layer, "weighted_by_key", grid.weighted_by_key)
         bar.total = num_rounds
         results.append(original(strategy, grid, initial_arrays, num_rounds, *args, **kwargs))
         return results[-1]
@@ -132,18 +133,23 @@ def _watch_strategies(num_clients: int, bar: tqdm) -> Iterator[list[Result]]:
         Strategy.start = original
 
 
+def _layers(strategy: Strategy | None) -> Iterator[Strategy]:
+    """A strategy, and those that it wraps."""
+    while strategy is not None:
+        yield strategy
+        strategy = getattr(strategy, "strategy", None)
+
+
 def _check_strategy(strategy: Strategy, num_clients: int) -> None:
     """Flower waits for ever for clients that a simulation does not have; say so instead."""
-    while strategy is not None:
-        for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
-            wanted = getattr(strategy, name, 0)
-            if wanted > num_clients:
-                raise ValueError(
-                    f"the strategy's {name} is {wanted}, but the simulation has {num_clients} "
-                    f"client{'s' if num_clients > 1 else ''}, so it would wait for ever; give "
-                    f"{type(strategy).__name__} a lower {name}, or simulate more clients"
-                )
-        strategy = getattr(strategy, "strategy", None)  # a wrapper's inner strategy
+    for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
+        wanted = getattr(strategy, name, 0)
+        if wanted > num_clients:
+            raise ValueError(
+                f"the strategy's {name} is {wanted}, but the simulation has {num_clients} "
+                f"client{'s' if num_clients > 1 else ''}, so it would wait for ever; give "
+                f"{type(strategy).__name__} a lower {name}, or simulate more clients"
+            )
 
 
 def _bars_are_off() -> bool:
