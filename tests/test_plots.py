@@ -236,6 +236,18 @@ def test_a_curve_is_labelled_at_its_right_end_in_its_colour():
     assert ax.get_legend() is None
 
 
+def test_series_may_have_positions_of_their_own():
+    series = {"federated": SEEDS, "other": [0.2, 0.4]}
+    _, ax = curves(series, "Cost", x={"other": [10, 30], "federated": [1, 2, 3]})
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[1, 2, 3], [10, 30]]
+    (band,) = bands(ax)
+    assert set(band.get_paths()[0].vertices[:, 0]) == {1, 2, 3}
+    ends = {text.get_text(): (text.xy[0], height(ax, text)) for text in ax.texts}
+    assert ends == {
+        name: pytest.approx(e) for name, e in [("federated", (3, 0.7)), ("other", (30, 0.4))]
+    }
+
+
 def test_a_label_stands_beside_the_axes_and_inside_the_figure():
     fig, ax = curves({"federated, five hospitals": SEEDS}, "It learns", x=[1, 2, 3])
     fig.canvas.draw()

@@ -111,7 +111,7 @@ def curves(
     series: Mapping[str, np.ndarray],
     title: str,
     *,
-    x: Sequence[float],
+    x: Sequence[float] | Mapping[str, Sequence[float]],
     xlabel: str = "round",
     ylabel: str = "test accuracy",
     ylim: tuple[float, float] | None = None,
@@ -123,7 +123,7 @@ def curves(
         series: values ``(seeds, points)`` or ``(points,)`` by name; a name in ``COLORS`` gets
             its colour. The line is the mean over seeds, the band runs from lowest to highest.
         title: the takeaway.
-        x: the points' positions.
+        x: the points' positions: the same for all series, or by name.
         xlabel, ylabel: axis labels, with units.
         ylim: limits of the vertical axis; by default they follow the data.
         ax: draw here instead of in a new figure.
@@ -132,29 +132,30 @@ def curves(
     ends = []
     for name, values in series.items():
         values = np.atleast_2d(values)
-        (line,) = ax.plot(x, values.mean(axis=0), color=COLORS.get(name), marker="o", ms=3)
+        at = x[name] if isinstance(x, Mapping) else x
+        (line,) = ax.plot(at, values.mean(axis=0), color=COLORS.get(name), marker="o", ms=3)
         if len(values) > 1:
             ax.fill_between(
-                x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2, lw=0
+                at, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2, lw=0
             )
-        ends.append((values.mean(axis=0)[-1], name, line.get_color()))
+        ends.append((values.mean(axis=0)[-1], name, line.get_color(), at[-1]))
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel, **({"ylim": ylim} if ylim else {}))
-    _label_ends(ax, ends, x[-1])
+    _label_ends(ax, ends)
     return fig, ax
 
 
-def _label_ends(ax: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
+def _label_ends(ax: Axes, ends: list[tuple[float, str, str, float]]) -> None:
     """Names beside the lines' right ends, pushed apart within the axis, on any scale."""
     ax.get_xlim(), ax.get_ylim()  # matplotlib settles the limits only when asked
     to_fraction = ax.transData + ax.transAxes.inverted()
     ends = sorted(ends)
-    heights = [float(to_fraction.transform((x, y))[1]) for y, _, _ in ends]
+    heights = [float(to_fraction.transform((x, y))[1]) for y, _, _, x in ends]
     gap = 13 / (ax.get_position().height * ax.figure.get_figheight() * 72)  # 13 points
     for i in range(len(ends)):
         heights[i] = max(heights[i], heights[i - 1] + gap if i else 0)
     for i, from_top in zip(reversed(range(len(ends))), range(len(ends)), strict=True):
         heights[i] = min(heights[i], 1 - from_top * gap)
-    for height, (_, name, color) in zip(heights, ends, strict=True):
+    for height, (_, name, color, x) in zip(heights, ends, strict=True):
         ax.annotate(
             name,
             (x, height),

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from tests.federation.apps import client_app, server_app
-from utils.federation import InvalidUpdateError, check_update, copy_content, simulate
+from utils.federation import InvalidUpdateError, check_update, copy_content, messages, simulate
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -66,6 +66,21 @@ def test_arrays_that_hold_other_values_than_they_declare_are_refused():
     lying["0"].data = ArrayRecord([np.zeros((5, 5))])["0"].data
     with pytest.raises(InvalidUpdateError, match=r"'0' has shape \(5, 5\), but \(2,\) was sent"):
         check_update(sent, reply_to(sent, {"arrays": lying}))
+
+
+@pytest.mark.parametrize("stype", ["numpy.ndarray", 'compressed:["topk",0.01]'])
+@pytest.mark.parametrize(
+    ("dtype", "shape", "expected"),
+    [("float32", (2**40,), "has shape"), ("complex128", (2,), "has dtype complex128")],
+)
+def test_a_false_header_is_refused_before_anything_is_decoded(
+    stype, dtype, shape, expected, monkeypatch
+):
+    monkeypatch.setattr(messages, "decode_array", lambda array: pytest.fail("decoded"))
+    sent = message({"arrays": ArrayRecord([np.zeros(2, "f4")])})
+    false = ArrayRecord({"0": Array(dtype, shape, stype, b"123456")})
+    with pytest.raises(InvalidUpdateError, match=expected):
+        check_update(sent, reply_to(sent, {"arrays": false}))
 
 
 def test_an_update_without_arrays_is_refused():

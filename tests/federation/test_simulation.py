@@ -1,3 +1,4 @@
+import gc
 import logging
 import random
 import re
@@ -255,6 +256,43 @@ def test_clients_cannot_change_each_others_messages():
     run = simulate(server_app(2), client_app(train_), 3)
     assert run.failures == []
     assert final_weights(run)["w"].tolist() == [2, 2]
+
+
+# Garbage collection ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_frozen():
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+
+
+def test_what_was_there_before_a_run_is_frozen_while_it_lasts(nothing_frozen):
+    counts = []
+
+    def train_(message, context):
+        counts.append(gc.get_freeze_count())
+        return noisy_train(message, context)
+
+    simulate(server_app(1), client_app(train_), 2)
+    assert len(counts) == 2
+    assert min(counts) > 10_000  # the imported packages
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_run_that_raises_leaves_nothing_frozen(nothing_frozen):
+    with pytest.raises(RoundFailedError):
+        simulate(server_app(1), failing({0, 1}), 2)
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_the_caller_froze_stays_frozen_and_nothing_is_added(nothing_frozen):
+    gc.freeze()
+    before, newer = gc.get_freeze_count(), [[]]
+    simulate(server_app(1), client_app(), 2)
+    assert gc.get_freeze_count() > 0.9 * before
+    assert any(thing is newer for thing in gc.get_objects())  # the collector knows it still
 
 
 # What goes wrong -------------------------------------------------------------------------------

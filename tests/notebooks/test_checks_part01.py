@@ -1,9 +1,11 @@
 """The exercises' checks: right answers pass (in the solutions), wrong ones get their hint."""
 
 import importlib.util
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,13 +20,61 @@ def load_checks(lesson):
     return module
 
 
-L1, L2 = load_checks("Part01/L1"), load_checks("Part01/L2")
+L1, L2, L3 = (load_checks(f"Part01/L{number}") for number in (1, 2, 3))
 
 
 def changed_in_place(updates, sizes):
     updates[0]["w"] += updates[1]["w"]
     updates[0]["w"] /= 2
     return {"w": updates[0]["w"]}
+
+
+def cosine(round_, rounds, lr):
+    return lr / 2 * (1 + math.cos(math.pi * (round_ - 1) / rounds))
+
+
+def momentum(old, average, velocity, beta, server_lr):
+    velocity = beta * velocity + (old - average)
+    return old - server_lr * velocity, velocity
+
+
+def velocity_in_place(old, average, velocity, beta, server_lr):
+    velocity *= beta
+    velocity += old - average
+    return old - server_lr * velocity, velocity
+
+
+def model_in_place(old, average, velocity, beta, server_lr):
+    velocity = beta * velocity + (old - average)
+    old -= server_lr * velocity
+    return old, velocity
+
+
+def total(cost, prices):
+    return sum(c * p for c, p in zip(cost, prices, strict=True))
+
+
+def cheapest(costs, prices, key=total, best=min):
+    reached = {name: key(cost, prices) for name, cost in costs.items() if cost is not None}
+    return best(reached, key=reached.get) if reached else None
+
+
+RIGHT = {
+    "L3.1": (L3.check_cosine_schedule, cosine),
+    "L3.1 numpy": (L3.check_cosine_schedule, lambda *a: np.float64(cosine(*a))),
+    "L3.2": (L3.check_server_momentum, momentum),
+    "L3.2 velocity towards the average": (  # the model is what counts
+        L3.check_server_momentum,
+        lambda o, a, v, beta, lr: (o + lr * (beta * v + (a - o)), beta * v + (a - o)),
+    ),
+    "L3.3": (L3.check_cheapest, cheapest),
+}
+
+
+@pytest.mark.parametrize(("check", "answer"), RIGHT.values(), ids=RIGHT)
+def test_a_right_answer_passes(check, answer):
+    verdict = check(answer)
+    assert verdict, verdict.message
 
 
 WRONG = {
@@ -97,6 +147,90 @@ WRONG = {
     "L2.3 one way": (L2.check_bytes, lambda r, c, p: r * c * p * 4 / 1e6, "every direction"),
     "L2.3 four ways": (L2.check_bytes, lambda r, c, p: r * c * 4 * p * 4 / 1e6, "holds no weights"),
     "L2.3 bytes": (L2.check_bytes, lambda r, c, p: r * c * 3 * p * 4, "a megabyte 10"),
+    "L3.1 one late": (
+        L3.check_cosine_schedule,
+        lambda r, n, lr: cosine(r + 1, n, lr),
+        "Rounds count from 1",
+    ),
+    "L3.1 to 0 in the last round": (
+        L3.check_cosine_schedule,
+        lambda r, n, lr: cosine(r, n - 1, lr),
+        r"Round 6 of 10, lr=0.2: expected 0.1, got 0.08264",
+    ),
+    "L3.1 constant": (L3.check_cosine_schedule, lambda r, n, lr: lr, "expected 0.1, got 0.2"),
+    "L3.1 linear": (
+        L3.check_cosine_schedule,
+        lambda r, n, lr: lr * (1 - (r - 1) / n),
+        "Round 25 of 25, lr=0.1: expected 0.0003943, got 0.004",
+    ),
+    "L3.1 not halved": (
+        L3.check_cosine_schedule,
+        lambda r, n, lr: 2 * cosine(r, n, lr),
+        "Round 1 should have the full rate 0.1; you return 0.2",
+    ),
+    "L3.1 nothing": (L3.check_cosine_schedule, lambda r, n, lr: None, "you return NoneType"),
+    "L3.2 away": (
+        L3.check_server_momentum,
+        lambda o, a, v, beta, lr: momentum(o, 2 * o - a, v, beta, lr),
+        "The sign is wrong",
+    ),
+    "L3.2 no momentum": (
+        L3.check_server_momentum,
+        lambda o, a, v, beta, lr: momentum(o, a, v, 0, lr),
+        r"Round 2: Flower's model is .*, yours .*velocity = beta",
+    ),
+    "L3.2 velocity forgotten": (
+        L3.check_server_momentum,
+        lambda o, a, v, beta, lr: (momentum(o, a, v, beta, lr)[0], v),
+        "Round 2: Flower's model is",
+    ),
+    "L3.2 damped": (
+        L3.check_server_momentum,
+        lambda o, a, v, beta, lr: momentum(o, o - (1 - beta) * (o - a), v, beta, lr),
+        "Round 1: Flower's model is",
+    ),
+    "L3.2 no learning rate": (
+        L3.check_server_momentum,
+        lambda o, a, v, beta, lr: momentum(o, a, v, beta, 1),
+        "Round 1: Flower's model is",
+    ),
+    "L3.2 velocity in place": (L3.check_server_momentum, velocity_in_place, "make new ones"),
+    "L3.2 model in place": (L3.check_server_momentum, model_in_place, "make new ones"),
+    "L3.2 model only": (
+        L3.check_server_momentum,
+        lambda *a: momentum(*a)[0],
+        "Return two arrays: the new model and the new velocity",
+    ),
+    "L3.3 None is free": (
+        L3.check_cheapest,
+        lambda c, p: min(c, key=lambda name: total(c[name] or (0,) * 4, p)),
+        "'lost' never reached the target",
+    ),
+    "L3.3 dearest": (
+        L3.check_cheapest,
+        lambda c, p: cheapest(c, p, best=max),
+        r"prices \(1, 0, 0, 0\), expected 'large cohort', got 'many rounds'",
+    ),
+    "L3.3 rounds only": (
+        L3.check_cheapest,
+        lambda c, p: cheapest(c, p, key=lambda cost, prices: cost[0]),
+        r"prices \(0, 0, 0, 1\), expected 'many rounds', got 'large cohort'",
+    ),
+    "L3.3 prices ignored": (
+        L3.check_cheapest,
+        lambda c, p: cheapest(c, p, key=lambda cost, prices: sum(cost)),
+        r"prices \(1, 0, 0, 0\), expected 'large cohort'",
+    ),
+    "L3.3 the cost": (
+        L3.check_cheapest,
+        lambda c, p: min(total(cost, p) for cost in c.values() if cost),
+        "expected 'large cohort', got 10",
+    ),
+    "L3.3 a name for none": (
+        L3.check_cheapest,
+        lambda c, p: cheapest(c, p) or "none",
+        "If no variant reached the target, return None",
+    ),
 }
 
 
@@ -117,6 +251,9 @@ def test_a_wrong_answer_gets_its_hint(check, answer, hint):
         L2.check_equal_average,
         L2.check_rounds_to_reach,
         L2.check_bytes,
+        L3.check_cosine_schedule,
+        L3.check_server_momentum,
+        L3.check_cheapest,
     ],
 )
 def test_an_untouched_exercise_is_not_done_yet(check):

@@ -180,12 +180,12 @@ def test_one_step_is_the_one_worked_out_by_hand():
     assert losses == pytest.approx([-shares[[0, 1], y].log().mean().item()])
 
 
-def steps_by_hand(model, x, y, *, lr, momentum, steps):
+def steps_by_hand(model, x, y, *, lr, momentum, steps, penalty=lambda weights: 0):
     """SGD with momentum (the velocity starts at zero) on copies of a linear model's weights."""
     weights = [p.requires_grad_() for p in copy_of(model)]
     velocities = [torch.zeros_like(w) for w in weights]
     for _ in range(steps):
-        loss = F.cross_entropy(F.linear(x, *weights), y)
+        loss = F.cross_entropy(F.linear(x, *weights), y) + penalty(weights)
         gradients = torch.autograd.grad(loss, weights)
         velocities = [momentum * v + g for v, g in zip(velocities, gradients, strict=True)]
         weights = [
@@ -209,6 +209,55 @@ def test_several_steps_follow_sgd_with_momentum(options, lr, momentum):
     train(model, dataset_of(6), epochs=4, batch_size=6, **options)
     for got, wanted in zip(model.parameters(), expected, strict=True):
         assert torch.allclose(got, wanted, atol=1e-5)
+
+
+def test_a_penalty_enters_the_gradient_of_every_step():
+    def fourth_powers(weights):
+        return sum((w**4).sum() for w in weights)
+
+    model, (x, y) = nn.Linear(1, 3), dataset_of(6).tensors
+    options = {"lr": 0.1, "momentum": 0.5}
+    expected = steps_by_hand(model, x, y, steps=4, penalty=fourth_powers, **options)
+    without = steps_by_hand(model, x, y, steps=4, **options)
+    penalty = lambda model: fourth_powers(model.parameters())  # noqa: E731
+    train(model, dataset_of(6), epochs=4, batch_size=6, penalty=penalty, **options)
+    for got, wanted, other in zip(model.parameters(), expected, without, strict=True):
+        assert torch.allclose(got, wanted, atol=1e-5)
+        assert not torch.allclose(got, other, atol=1e-3)
+
+
+def test_a_strong_proximal_penalty_holds_the_weights_at_their_start():
+    seed_everything(0)
+    x = torch.randn(64, 2)
+    dataset = TensorDataset(x, (x[:, 0] > x[:, 1]).long())
+
+    def drift(strength):
+        model = nn.Linear(2, 2)
+        start = copy_of(model)
+
+        def distance():
+            pairs = zip(model.parameters(), start, strict=True)
+            return sum(((w - w0) ** 2).sum() for w, w0 in pairs)
+
+        options = {"lr": 0.01, "momentum": 0.0, "epochs": 50}
+        train(model, dataset, penalty=lambda _: strength / 2 * distance(), **options)
+        return distance().item() ** 0.5
+
+    assert drift(strength=100) < 0.02 < 0.2 < drift(strength=0)
+
+
+def test_the_returned_losses_leave_the_penalty_out():
+    def losses(**options):
+        seed_everything(0)
+        return train(nn.Linear(1, 3), dataset_of(70), epochs=2, lr=0.001, **options)
+
+    def penalty(model):
+        models.append(model)
+        return torch.tensor(1000.0)
+
+    models = []
+    assert losses(penalty=penalty) == losses()
+    assert len(models) == 2 * 3  # asked once a step
 
 
 def test_momentum_is_not_carried_from_one_call_to_the_next():

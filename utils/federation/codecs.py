@@ -78,7 +78,7 @@ class Uniform:
 
     def encode(self, values: np.ndarray) -> bytes:
         """Bytes of a float32 vector: a scale (4 bytes) a bucket, then ``bits`` a number."""
-        buckets = in_rows(values, self.bucket)
+        buckets = in_rows(values, min(self.bucket, values.size))
         scales = np.abs(buckets).max(axis=1)
         levels = buckets / or_one(scales)[:, None] * self._top
         codes = np.floor(levels + np.random.random(levels.shape)) + self._top
@@ -87,12 +87,13 @@ class Uniform:
 
     def decode(self, data: bytes, size: int) -> np.ndarray:
         """The ``size`` numbers, float32."""
-        buckets = -(-size // self.bucket)
+        bucket = min(self.bucket, size)
+        buckets = -(-size // bucket)
         scales, packed = split(
             data, (np.float32, buckets), (np.uint8, packed_bytes(size, self.bits))
         )
         levels = unpack(packed, self.bits, size).astype(np.float32) - self._top
-        return (in_rows(levels, self.bucket) * (scales / self._top)[:, None]).ravel()[:size]
+        return (in_rows(levels, bucket) * (scales / self._top)[:, None]).ravel()[:size]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ class TopK:
     kind: ClassVar[str] = "topk"
 
     def __post_init__(self) -> None:
-        if isinstance(self.share, bool) or not 0 < self.share <= 1:
+        number = isinstance(self.share, int | float) and not isinstance(self.share, bool)
+        if not number or not 0 < self.share <= 1:
             raise ValueError(f"share is {self.share!r}; it must be above 0, and at most 1")
 
     def _layout(self, size: int) -> tuple[int, type]:
@@ -134,8 +136,12 @@ class Rotation:
 
     After a random rotation the coordinates of any vector look Gaussian, so that one table of
     levels (Lloyd-Max) is best for all of them. The rotation, random signs followed by a
-    Hadamard transform in blocks, is rebuilt from a seed. One scale a block makes the
-    expected result exact, or with ``unbiased=False`` its squared error smallest.
+    Hadamard transform in blocks, is rebuilt from a seed. One scale a block makes the result
+    right on average, or with ``unbiased=False`` its squared error smallest.
+
+    "Gaussian" holds for blocks of many numbers none of which stands out. For n numbers whose
+    mean square is m, a number x keeps a relative bias of about x²/(3nm): nothing to speak of
+    in a block of weights, but much in a vector of 2, or for one huge outlier.
     """
 
     bits: int = 1
@@ -160,11 +166,11 @@ class Rotation:
         _, length = self._shape(values.size)
         rows = in_rows(values, length)
         rotated = hadamard(rows * signs(seed, rows.shape))
-        norms = np.linalg.norm(rows, axis=1)
+        norms = np.linalg.norm(rows.astype(np.float64), axis=1)  # squares leave float32's range
         levels = np.array(_LLOYD_MAX[self.bits], np.float32)
         unit = rotated * (np.sqrt(length) / or_one(norms))[:, None]
         codes = np.searchsorted((levels[1:] + levels[:-1]) / 2, unit)
-        product = np.einsum("ij,ij->i", rotated, levels[codes])
+        product = np.einsum("ij,ij->i", rotated, levels[codes], dtype=np.float64)
         if self.unbiased:
             scales = norms**2 / or_one(product)
         else:
@@ -193,7 +199,7 @@ _POSITIVE_LEVELS = {
     1: (0.7978846,),
     2: (0.4527800, 1.5104176),
     3: (0.2450942, 0.7560052, 1.3439093, 2.1519457),
-    4: (0.1283950, 0.3880483, 0.6567591, 0.9423405, 1.2562312, 1.6180463, 2.0690173, 2.7326370),
+    4: (0.1283950, 0.3880483, 0.6567591, 0.9423405, 1.2562312, 1.6180463, 2.0690173, 2.7325896),
 }
 _LLOYD_MAX = {b: tuple(-x for x in reversed(p)) + p for b, p in _POSITIVE_LEVELS.items()}
 

@@ -7,6 +7,7 @@ it sends as well. An encoded array keeps its name, shape and dtype, and says in
 """
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import astuple
 from functools import cache
@@ -40,12 +41,13 @@ def encode_array(values: np.ndarray, codec: Codec) -> Array:
     """
     if not np.issubdtype(values.dtype, np.floating):
         return Array(values)
-    vector = np.ascontiguousarray(values, np.float32).ravel()
+    with np.errstate(over="ignore"):
+        vector = np.ascontiguousarray(values, np.float32).ravel()
     bad = vector.size - int(np.isfinite(vector).sum())
     if bad:
         raise CompressionError(
-            f"{bad:,} of {vector.size:,} values are NaN or infinite, and cannot be compressed; "
-            "a lower learning rate or gradient clipping on the client usually cures it"
+            f"{bad:,} of {vector.size:,} values are NaN or infinite (in float32), and cannot be "
+            "compressed; a lower learning rate or gradient clipping on the client usually cures it"
         )
     data = codec.encode(vector) if vector.size else b""
     stype = _PREFIX + json.dumps([codec.kind, *astuple(codec)], separators=(",", ":"))
@@ -58,19 +60,25 @@ def decode_array(array: Array) -> np.ndarray:
     Raises:
         CompressionError: if its bytes do not fit its shape, or the codec is unknown.
     """
-    if not array.stype.startswith(_PREFIX):
+    if not _is_compressed(array):
         return array.numpy()
-    codec, size = _codec_named(array.stype), int(np.prod(array.shape))
-    vector = np.empty(0, np.float32)
-    if size:
-        try:
-            vector = codec.decode(array.data, size)
-        except (ValueError, IndexError) as error:
-            raise CompressionError(
-                f"{len(array.data):,} bytes of '{array.stype}' do not hold an array of shape "
-                f"{tuple(array.shape)}: {error}"
-            ) from error
-    return vector.reshape(array.shape).astype(array.dtype)
+    codec, size = _codec_named(array.stype), math.prod(array.shape)
+    try:
+        if min(array.shape, default=0) < 0:
+            raise ValueError("a length is negative")
+        if size == 0 and array.data:
+            raise ValueError("an empty array has no bytes")
+        vector = codec.decode(array.data, size) if size else np.empty(0, np.float32)
+        return vector.reshape(array.shape).astype(array.dtype)
+    except (ValueError, IndexError, TypeError) as error:
+        raise CompressionError(
+            f"{len(array.data):,} bytes of '{array.stype}' do not hold an array of shape "
+            f"{tuple(array.shape)} and dtype {array.dtype}: {error}"
+        ) from error
+
+
+def _is_compressed(array: Array) -> bool:
+    return array.stype.startswith(_PREFIX)
 
 
 @cache
@@ -80,7 +88,7 @@ def _codec_named(stype: str) -> Codec:
         return CODECS[kind](*settings)
     except (KeyError, ValueError, TypeError) as error:
         raise CompressionError(
-            f"cannot read '{stype}' ({error!r}); known codecs are: {', '.join(CODECS)}"
+            f"cannot read '{stype[:80]}' ({error!r}); known codecs are: {', '.join(CODECS)}"
         ) from error
 
 
@@ -130,7 +138,8 @@ class CompressedStrategy(Strategy):
     """Wraps any strategy: decodes the updates of ``compress_update`` before it aggregates.
 
     The inner strategy sees what it always sees: each client's full arrays. The server's own
-    copy of the model keeps its full precision, whatever is sent.
+    copy of the model keeps its full precision, whatever is sent. Arrays of a client without
+    the mod are taken as they are.
 
     Args:
         strategy: the strategy to wrap, e.g. ``FedAvg()``.
@@ -157,11 +166,11 @@ class CompressedStrategy(Strategy):
         for reply in replies:
             if reply.has_error():
                 continue
-            key, updates = _only_arrays(reply.content, "a client's reply")
-            for name, update in updates.items():
-                if np.issubdtype(update.dtype, np.floating):
-                    updates[name] = (self._global[name] + update).astype(update.dtype)
-            reply.content[key] = _record(updates)
+            key, arrays = _only_arrays(reply.content, "a client's reply")
+            for name, array in reply.content[key].items():
+                if _is_compressed(array):
+                    arrays[name] = (self._global[name] + arrays[name]).astype(array.dtype)
+            reply.content[key] = _record(arrays)
         return self.strategy.aggregate_train(server_round, replies)
 
     def configure_evaluate(
@@ -210,4 +219,4 @@ def _only_arrays(content: RecordDict, whose: str) -> tuple[str, dict[str, np.nda
 
 
 def _record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
-    return ArrayRecord({name: Array(values) for name, values in arrays.items()})
+    return ArrayRecord({name: Array(np.asarray(values)) for name, values in arrays.items()})

@@ -65,6 +65,8 @@ def check_update(sent: Message, reply: Message, weighted_by_key: str = "num-exam
             if want is not None and _same_header(array, want):
                 values = np.frombuffer(array.data, want.dtype, offset=_header_length(array))
             else:
+                if want is not None:  # before it is decoded: a false shape could ask for terabytes
+                    _check_shape_and_dtype(name, array, want)
                 values = _decoded(name, array)
                 if want is not None:
                     _check_shape_and_dtype(name, values, want)
@@ -76,6 +78,10 @@ def _decoded(name: str, array: Array) -> np.ndarray:
         return decode_array(array)
     except CompressionError as error:
         raise InvalidUpdateError(f"'{name}': {error}") from error
+    except Exception as error:  # NumPy raises many kinds for bytes that are no array
+        raise InvalidUpdateError(
+            f"'{name}' ({array.stype}) cannot be read: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _header_length(array: Array) -> int:
@@ -102,10 +108,10 @@ def _check_names(sent: Iterable[str], received: Iterable[str]) -> None:
         )
 
 
-def _check_shape_and_dtype(name: str, values: np.ndarray, sent: Array) -> None:
-    if values.shape != tuple(sent.shape):
+def _check_shape_and_dtype(name: str, values: np.ndarray | Array, sent: Array) -> None:
+    if tuple(values.shape) != tuple(sent.shape):
         raise InvalidUpdateError(
-            f"'{name}' has shape {values.shape}, but {tuple(sent.shape)} was sent"
+            f"'{name}' has shape {tuple(values.shape)}, but {tuple(sent.shape)} was sent"
         )
     if str(values.dtype) != sent.dtype:
         raise InvalidUpdateError(f"'{name}' has dtype {values.dtype}, but {sent.dtype} was sent")

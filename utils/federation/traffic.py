@@ -1,17 +1,18 @@
 """Bytes on the wire: by round, client, direction and kind of message."""
 
 import pandas as pd
-from flwr.app import Message
-from flwr.common.serde import message_to_proto
+from flwr.app import Message, RecordDict
+from flwr.common.serde import message_to_proto, recorddict_to_proto
 
 
-def serialized_bytes(message: Message) -> int:
-    """Length in bytes of a message in Flower's own wire format (protobuf).
+def serialized_bytes(message: Message | RecordDict) -> int:
+    """Length in bytes of a message, or its content, in Flower's own wire format (protobuf).
 
-    It counts arrays, names, shapes, dtypes, configuration, metrics and addressing. It
-    does not count what the transport adds (gRPC framing, object hashes, TLS).
+    It counts arrays, names, shapes, dtypes, configuration, metrics and, for a message,
+    addressing. It does not count what the transport adds (gRPC framing, object hashes, TLS).
     """
-    return message_to_proto(message).ByteSize()
+    to_proto = recorddict_to_proto if isinstance(message, RecordDict) else message_to_proto
+    return to_proto(message).ByteSize()
 
 
 class TrafficMeter:

@@ -59,6 +59,7 @@ def train(
     lr: float = 0.01,
     momentum: float = 0.9,
     batch_size: int = 32,
+    penalty: Callable[[nn.Module], torch.Tensor] | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Train a classifier in place with SGD on the cross-entropy.
@@ -72,6 +73,7 @@ def train(
         lr: learning rate, > 0.
         momentum: of SGD, 0 … 1. The optimizer's state starts empty at every call.
         batch_size: examples a step, at least 1; the last batch of an epoch may be smaller.
+        penalty: of the model, a scalar that is added to each step's loss (not to those returned).
         on_epoch: called after each epoch with its number (from 1) and its mean loss.
 
     Returns:
@@ -97,7 +99,7 @@ def train(
         for batch in torch.randperm(len(labels)).to(labels.device).split(batch_size):
             optimizer.zero_grad()
             loss = F.cross_entropy(model(inputs[batch]), labels[batch])
-            loss.backward()
+            (loss + penalty(model) if penalty else loss).backward()
             optimizer.step()
             total += loss.item() * len(batch)
         losses.append(total / len(labels))

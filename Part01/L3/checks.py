@@ -1,0 +1,108 @@
+"""Checks of the exercises in L3."""
+
+import math
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvgM
+
+from utils.federation import simulate
+from utils.lesson import exercise
+
+
+@exercise(
+    "Such a schedule takes large steps while the clients still agree, and calms the last rounds."
+)
+def check_cosine_schedule(function):
+    """Exercise 1."""
+    for round_, rounds, lr in ((1, 25, 0.1), (6, 10, 0.2), (25, 25, 0.1)):
+        expected = lr / 2 * (1 + math.cos(math.pi * (round_ - 1) / rounds))
+        answer = function(round_, rounds, lr)
+        if not isinstance(answer, float | int | np.floating):
+            return f"Return a number; you return {type(answer).__name__}."
+        if math.isclose(answer, expected, rel_tol=1e-6):
+            continue
+        one_late = lr / 2 * (1 + math.cos(math.pi * round_ / rounds))
+        if math.isclose(answer, one_late, rel_tol=1e-6):
+            return "Rounds count from 1, so round 1 stands at the start of the wave, not after it."
+        if round_ == 1:
+            return f"Round 1 should have the full rate {lr}; you return {answer:.4g}."
+        return f"Round {round_} of {rounds}, lr={lr}: expected {expected:.4g}, got {answer:.4g}."
+    return None
+
+
+@exercise(
+    "With beta = 0.9 a direction that all rounds share is taken up to ten times as far, while "
+    "what one cohort happened to want dies away."
+)
+def check_server_momentum(function):
+    """Exercise 2: three rounds beside Flower's FedAvgM."""
+    random = np.random.default_rng(0)
+    model, velocity, averages = random.normal(size=4), np.zeros(4), random.normal(size=(3, 4))
+    flowers = _models_of_fedavgm(model, averages, beta=0.9, server_lr=0.5)
+    for round_, (average, theirs) in enumerate(zip(averages, flowers, strict=True), start=1):
+        before = model.copy(), velocity.copy()
+        step = function(model, average, velocity, 0.9, 0.5)
+        if not isinstance(step, tuple) or len(step) != 2:
+            return "Return two arrays: the new model and the new velocity."
+        if not (np.array_equal(model, before[0]) and np.array_equal(velocity, before[1])):
+            return "Your function changed the arrays that it was given; make new ones."
+        model, velocity = step
+        if np.allclose(model, theirs):
+            continue
+        if np.allclose(model, before[0] + 0.5 * (before[0] - average)):
+            return "The sign is wrong: the model should move towards the clients' average."
+        hint = "start with velocity = beta * velocity + (old - average)"
+        return f"Round {round_}: Flower's model is {theirs.round(3)}, yours {model}; {hint}."
+    return None
+
+
+def _models_of_fedavgm(model, averages, beta: float, server_lr: float) -> list[np.ndarray]:
+    """Flower's global model after each round, if the clients' averages are these."""
+    server, client, models = ServerApp(), ClientApp(), []
+
+    @client.train()
+    def train(message, context):
+        average = averages[message.content["config"]["server-round"] - 1]
+        arrays, metrics = ArrayRecord({"w": Array(average)}), MetricRecord({"num-examples": 1})
+        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+    @server.main()
+    def main(grid, context):
+        one = dict.fromkeys(("min_train_nodes", "min_available_nodes"), 1)
+        FedAvgM(
+            **one, fraction_evaluate=0.0, server_learning_rate=server_lr, server_momentum=beta
+        ).start(
+            grid=grid,
+            initial_arrays=ArrayRecord({"w": Array(model)}),
+            num_rounds=len(averages),
+            evaluate_fn=lambda round_, arrays: models.append(arrays["w"].numpy()),
+        )
+
+    simulate(server, client, 1, progress=False)
+    return models[1:]  # without the initial one
+
+
+@exercise(
+    "There is no best variant without a price: a hospital chain that computes at night pays for "
+    "rounds, a phone maker for megabytes."
+)
+def check_cheapest(function):
+    """Exercise 3."""
+    costs = {"many rounds": (40, 400, 400, 300), "large cohort": (10, 500, 1000, 400), "lost": None}
+    for prices, expected in (
+        ((1, 0, 0, 0), "large cohort"),
+        ((0, 0, 0, 1), "many rounds"),
+        ((1, 1, 0.1, 1), "many rounds"),
+        ((20, 1, 0.1, 1), "large cohort"),
+    ):
+        answer = function(costs, prices)
+        if answer == "lost":
+            return "'lost' never reached the target (its cost is None), so it cannot be chosen."
+        if answer != expected:
+            return f"For {costs} and prices {prices}, expected {expected!r}, got {answer!r}."
+    if function({"lost": None}, (1, 1, 1, 1)) is not None:
+        return "If no variant reached the target, return None."
+    return None

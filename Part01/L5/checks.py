@@ -1,0 +1,86 @@
+"""Checks of the exercises in L5."""
+
+import math
+
+import numpy as np
+
+from utils.lesson import exercise
+from utils.randomness import random_stream
+
+
+@exercise(
+    "On such a link the way up is what hurts, so it is what to compress first: 1 bit up saves "
+    "far more time than 1 bit down."
+)
+def check_bill(function):
+    """Exercise 1."""
+    for case in ((101_770, 32, 32, 50.0, 2.0), (1_000_000, 2, 1, 100.0, 20.0)):
+        parameters, bits_down, bits_up, speed_down, speed_up = case
+        down, up = (parameters * bits_down / speed_down, parameters * bits_up / speed_up)
+        expected, answer = (down + up) / 1e6, function(*case)
+        if math.isclose(answer, expected, rel_tol=1e-6):
+            continue
+        hints = {
+            8: "The numbers are given in bits already: nothing to multiply by 8.",
+            1 / 8: "Speeds are in bits, and so are the sizes: nothing to divide by 8.",
+            1e6: "A Mbit/s is 10^6 bits a second.",
+            max(down, up) / (down + up): "The two directions come one after the other: add them.",
+        }
+        for factor, hint in hints.items():
+            if math.isclose(answer, factor * expected, rel_tol=1e-6):
+                return hint
+        return f"For {case}, expected {expected:.4g} seconds, got {answer:.4g}."
+    return None
+
+
+@exercise("It costs a random number for each value, and buys errors that cancel over clients.")
+def check_rounding(function):
+    """Exercise 2: 20,000 roundings; a right answer fails once in a million times."""
+    values = np.array([0.3, -0.3, 2.5, -7.9, 4.0, 0.0])
+    with random_stream("rounding exercise"):
+        rounded = np.array([function(values.copy()) for _ in range(20_000)], dtype=float)
+    if rounded.shape != (20_000, 6):
+        return f"Return as many numbers as there are values: 6, not {rounded.shape[1:]}."
+    if not np.array_equal(rounded, np.round(rounded)):
+        return "The results should be integers."
+    far = np.abs(rounded - values).max(axis=0) >= 1
+    if far.any():
+        return f"{values[far][0]} is rounded to something that is not one of its neighbours."
+    if (rounded.std(axis=0)[:4] == 0).any():
+        return "The same number always rounds the same way; make it random."
+    bias = np.abs(rounded.mean(axis=0) - values)
+    if bias.max() > 5 * 0.5 / math.sqrt(20_000):
+        worst = values[bias.argmax()]
+        return (
+            f"{worst} rounds to {rounded.mean(axis=0)[bias.argmax()]:.3f} on average; "
+            "the chance of going up should be the distance from the lower neighbour."
+        )
+    return None
+
+
+@exercise("Nothing is ever lost: what was sent and the memory always add up to all updates.")
+def check_top_k(function):
+    """Exercise 3: five rounds."""
+    random = np.random.default_rng(0)
+    memory, total_sent, total = np.zeros(20), np.zeros(20), np.zeros(20)
+    for round_ in range(1, 6):
+        update = random.normal(size=20)
+        before = update.copy(), memory.copy()
+        answer = function(update, memory, 3)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            return "Return two vectors: what is sent, and the new memory."
+        if not (np.array_equal(update, before[0]) and np.array_equal(memory, before[1])):
+            return "Your function changed the arrays that it was given; make new ones."
+        sent, memory = answer
+        if np.count_nonzero(sent) != 3:
+            return f"3 numbers should be sent, not {np.count_nonzero(sent)}."
+        total_sent, total = total_sent + sent, total + update
+        if not np.allclose(total_sent + memory, total):
+            return f"Round {round_}: what was sent and the memory do not add up to the updates."
+        largest = np.sort(np.abs(before[0] + before[1]))[-3:]
+        if not np.allclose(np.sort(np.abs(sent[sent != 0])), largest):
+            return (
+                f"Round {round_}: the largest of update + memory are {largest.round(2)}; "
+                f"you send {sent[sent != 0].round(2)}."
+            )
+    return None
