@@ -29,6 +29,16 @@ def test_bytes_are_those_of_the_serialized_message(count):
     assert parsed.content["arrays"]["0"].numpy().shape == (count,)
 
 
+def test_content_weighs_less_than_its_message_by_the_addresses():
+    sizes = [(serialized_bytes(m), serialized_bytes(m.content)) for m in map(a_message, LONG)]
+    addresses = [message - content for message, content in sizes]
+    assert all(20 < size < 300 for size in addresses)
+    assert max(addresses) - min(addresses) <= 3  # lengths take a byte or two more to write
+
+
+LONG = [np.zeros(n, "float32") for n in (1, 1000, 100_000)]
+
+
 def test_the_envelope_of_an_array_is_small_and_constant():
     small, large = (serialized_bytes(a_message(np.zeros(n, "float32"))) for n in (10_000, 20_000))
     assert abs(large - small - 40_000) <= 4  # a length may take one byte more to write

@@ -20,7 +20,7 @@ def load_checks(lesson):
     return module
 
 
-L1, L2, L3 = (load_checks(f"Part01/L{number}") for number in (1, 2, 3))
+L1, L2, L3, L5 = (load_checks(f"Part01/L{number}") for number in (1, 2, 3, 5))
 
 
 def changed_in_place(updates, sizes):
@@ -31,6 +31,20 @@ def changed_in_place(updates, sizes):
 
 def cosine(round_, rounds, lr):
     return lr / 2 * (1 + math.cos(math.pi * (round_ - 1) / rounds))
+
+
+def seconds(n, bits_down, bits_up, speed_down, speed_up):
+    return n * (bits_down / speed_down + bits_up / speed_up) / 1e6
+
+
+def round_at_random(values):
+    return np.floor(values + np.random.random(values.shape))
+
+
+def top_k(update, memory, k):
+    wanted = update + memory
+    sent = np.where(np.abs(wanted) >= np.sort(np.abs(wanted))[-k], wanted, 0)
+    return sent, wanted - sent
 
 
 def momentum(old, average, velocity, beta, server_lr):
@@ -68,6 +82,9 @@ RIGHT = {
         lambda o, a, v, beta, lr: (o + lr * (beta * v + (a - o)), beta * v + (a - o)),
     ),
     "L3.3": (L3.check_cheapest, cheapest),
+    "L5.1": (L5.check_bill, seconds),
+    "L5.2": (L5.check_rounding, round_at_random),
+    "L5.3": (L5.check_top_k, top_k),
 }
 
 
@@ -75,6 +92,16 @@ RIGHT = {
 def test_a_right_answer_passes(check, answer):
     verdict = check(answer)
     assert verdict, verdict.message
+
+
+def largest_signed(wanted, k):
+    sent = np.where(wanted >= np.sort(wanted)[-k], wanted, 0)
+    return sent, wanted - sent
+
+
+def memory_in_place(update, memory, k):
+    memory += update
+    return top_k(memory, 0, k)
 
 
 WRONG = {
@@ -231,6 +258,51 @@ WRONG = {
         lambda c, p: cheapest(c, p) or "none",
         "If no variant reached the target, return None",
     ),
+    "L5.1 bytes": (L5.check_bill, lambda *a: 8 * seconds(*a), "in bits already"),
+    "L5.1 divided": (L5.check_bill, lambda *a: seconds(*a) / 8, "nothing to divide by 8"),
+    "L5.1 no mega": (L5.check_bill, lambda *a: 1e6 * seconds(*a), r"10\^6 bits a second"),
+    "L5.1 at once": (
+        L5.check_bill,
+        lambda n, d, u, down, up: n * max(d / down, u / up) / 1e6,
+        "one after the other",
+    ),
+    "L5.1 swapped": (
+        L5.check_bill,
+        lambda n, d, u, down, up: seconds(n, u, d, down, up),
+        r"1000000.*expected 0.07 seconds, got 0.11",
+    ),
+    "L5.2 nearest": (L5.check_rounding, np.round, "always rounds the same way"),
+    "L5.2 coin": (
+        L5.check_rounding,
+        lambda v: np.floor(v) + (np.random.random(v.shape) < 0.5) * (v % 1 > 0),
+        "should be the distance from the lower neighbour",
+    ),
+    "L5.2 toward zero": (
+        L5.check_rounding,
+        lambda v: np.trunc(v + np.random.random(v.shape)),
+        "(is not one of its neighbours|on average)",
+    ),
+    "L5.2 always up": (L5.check_rounding, lambda v: np.floor(v) + 1, "not one of its neighbours"),
+    "L5.2 reals": (L5.check_rounding, lambda v: v, "should be integers"),
+    "L5.2 one number": (L5.check_rounding, lambda v: 1.0, "as many numbers as there are values"),
+    "L5.3 no memory": (
+        L5.check_top_k,
+        lambda u, m, k: top_k(u, 0 * m, k),
+        "Round 2: what was sent and the memory do not add up",
+    ),
+    "L5.3 old memory": (
+        L5.check_top_k,
+        lambda u, m, k: (top_k(u, m, k)[0], m),
+        "Round 1: what was sent and the memory do not add up",
+    ),
+    "L5.3 signed": (L5.check_top_k, lambda u, m, k: largest_signed(u + m, k), "largest of update"),
+    "L5.3 too many": (
+        L5.check_top_k,
+        lambda u, m, k: top_k(u, m, k + 1),
+        "3 numbers should be sent, not 4",
+    ),
+    "L5.3 memory in place": (L5.check_top_k, memory_in_place, "make new ones"),
+    "L5.3 sent only": (L5.check_top_k, lambda *a: top_k(*a)[0], "Return two vectors"),
 }
 
 
@@ -254,6 +326,9 @@ def test_a_wrong_answer_gets_its_hint(check, answer, hint):
         L3.check_cosine_schedule,
         L3.check_server_momentum,
         L3.check_cheapest,
+        L5.check_bill,
+        L5.check_rounding,
+        L5.check_top_k,
     ],
 )
 def test_an_untouched_exercise_is_not_done_yet(check):
