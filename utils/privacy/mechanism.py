@@ -1,0 +1,96 @@
+"""The Gaussian mechanism on model updates: clip to a norm, add noise.
+
+An update is a set of named arrays, as a dictionary of NumPy arrays or a Flower ArrayRecord;
+what goes in as one comes out as the same. All arrays together are one vector: *flat* clipping.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+
+Update = Mapping[str, np.ndarray] | ArrayRecord
+
+
+def l2_norm(update: Update) -> float:
+    """L2 norm over all arrays together, computed in float64.
+
+    Raises:
+        ValueError: if the update holds NaN or infinity, or an array that is not of floats.
+    """
+    squares = 0.0
+    for name, values in _arrays(update).items():
+        if not np.issubdtype(values.dtype, np.floating):
+            raise ValueError(
+                f"'{name}' has dtype {values.dtype}; only floats can be clipped and noised. "
+                "Keep counters and masks out of what is private"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"'{name}' holds NaN or infinity: no clipping bounds what it would do to a sum"
+            )
+        squares += float(np.square(values, dtype=np.float64).sum())
+    return math.sqrt(squares)
+
+
+def clip(update: Update, max_norm: float) -> tuple[Update, float]:
+    """Scale an update down to an L2 norm of at most ``max_norm``; leave shorter ones alone.
+
+    min(1, S / norm) times the update, as in DP-FedAvg (McMahan et al. 2018, arXiv:1710.06963).
+    The bound holds exactly, also after rounding to the arrays' own dtype. A zero update stays
+    zero.
+
+    Args:
+        update: named arrays of floats, of any shapes.
+        max_norm: the clipping norm S, in the units of the update; positive, may be infinite.
+
+    Returns:
+        The clipped update and its norm before clipping.
+
+    Raises:
+        ValueError: if ``max_norm`` is not positive, or the update not finite.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm is {max_norm}; the clipping norm must be above 0")
+    norm = l2_norm(update)
+    clipped, factor = _arrays(update), max_norm / norm if norm > max_norm else 1.0
+    while norm > max_norm and l2_norm(clipped) > max_norm:
+        clipped = {n: (v * factor).astype(v.dtype) for n, v in _arrays(update).items()}
+        factor *= 1 - 1e-6  # once more, if rounding lifted it above the bound
+    return _like(update, clipped), norm
+
+
+def add_noise(update: Update, stddev: float, rng: np.random.Generator | None = None) -> Update:
+    """Add independent Gaussian noise to every number.
+
+    Args:
+        update: named arrays of floats.
+        stddev: standard deviation of the noise, in the units of the update; at least 0. For a
+            sum of updates of norm at most S, noise multiplier z means z · S.
+        rng: where the noise comes from; by default NumPy's global generator.
+
+    Raises:
+        ValueError: if ``stddev`` is negative or not finite, or the update not finite.
+    """
+    if not 0 <= stddev < math.inf:
+        raise ValueError(f"stddev is {stddev}; it must be at least 0, and finite")
+    l2_norm(update)  # refuses what is not finite
+    normal = rng.normal if rng else np.random.normal
+    noisy = {
+        name: (values + normal(0.0, stddev, values.shape)).astype(values.dtype)
+        for name, values in _arrays(update).items()
+    }
+    return _like(update, noisy)
+
+
+def _arrays(update: Update) -> dict[str, np.ndarray]:
+    if isinstance(update, ArrayRecord):
+        return {name: array.numpy() for name, array in update.items()}
+    return {name: np.asarray(values) for name, values in update.items()}
+
+
+def _like(update: Update, arrays: dict[str, np.ndarray]) -> Update:
+    if isinstance(update, ArrayRecord):
+        return ArrayRecord({name: Array(np.asarray(v)) for name, v in arrays.items()})
+    return arrays
