@@ -9,8 +9,8 @@ from utils.randomness import random_stream
 
 
 @exercise(
-    "On such a link the way up is what hurts, so it is what to compress first: 1 bit up saves "
-    "far more time than 1 bit down."
+    "With 50 Mbit/s down and 2 up, 96% of the time is the way up: each bit saved there is worth "
+    "25 saved on the way down."
 )
 def check_bill(function):
     """Exercise 1."""
@@ -29,6 +29,9 @@ def check_bill(function):
         for factor, hint in hints.items():
             if math.isclose(answer, factor * expected, rel_tol=1e-6):
                 return hint
+        crossed = (parameters * bits_down / speed_up + parameters * bits_up / speed_down) / 1e6
+        if math.isclose(answer, crossed, rel_tol=1e-6):
+            return "Which speed goes with which direction? What the server sends goes down."
         return f"For {case}, expected {expected:.4g} seconds, got {answer:.4g}."
     return None
 
@@ -36,18 +39,20 @@ def check_bill(function):
 @exercise("It costs a random number for each value, and buys errors that cancel over clients.")
 def check_rounding(function):
     """Exercise 2: 20,000 roundings; a right answer fails once in a million times."""
-    values = np.array([0.3, -0.3, 2.5, -7.9, 4.0, 0.0])
+    values = np.array([0.3, 0.3, -0.3, 2.5, -7.9, 4.0, 0.0])
     with random_stream("rounding exercise"):
         rounded = np.array([function(values.copy()) for _ in range(20_000)], dtype=float)
-    if rounded.shape != (20_000, 6):
-        return f"Return as many numbers as there are values: 6, not {rounded.shape[1:]}."
+    if rounded.shape != (20_000, 7):
+        return f"Return as many numbers as there are values: 7, not {rounded.shape[1:]}."
     if not np.array_equal(rounded, np.round(rounded)):
         return "The results should be integers."
     far = np.abs(rounded - values).max(axis=0) >= 1
     if far.any():
         return f"{values[far][0]} is rounded to something that is not one of its neighbours."
-    if (rounded.std(axis=0)[:4] == 0).any():
+    if (rounded.std(axis=0)[:5] == 0).any():
         return "The same number always rounds the same way; make it random."
+    if np.array_equal(rounded[:, 0], rounded[:, 1]):
+        return "All values share one draw, so their errors add up; draw one number for each value."
     bias = np.abs(rounded.mean(axis=0) - values)
     if bias.max() > 5 * 0.5 / math.sqrt(20_000):
         worst = values[bias.argmax()]
@@ -67,11 +72,13 @@ def check_top_k(function):
         update = random.normal(size=20)
         before = update.copy(), memory.copy()
         answer = function(update, memory, 3)
-        if not isinstance(answer, tuple) or len(answer) != 2:
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
             return "Return two vectors: what is sent, and the new memory."
         if not (np.array_equal(update, before[0]) and np.array_equal(memory, before[1])):
             return "Your function changed the arrays that it was given; make new ones."
         sent, memory = answer
+        if np.shape(sent) != (20,) or np.shape(memory) != (20,):
+            return "Both vectors have the length of the update; what is not sent is a zero."
         if np.count_nonzero(sent) != 3:
             return f"3 numbers should be sent, not {np.count_nonzero(sent)}."
         total_sent, total = total_sent + sent, total + update

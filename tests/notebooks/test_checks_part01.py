@@ -269,13 +269,19 @@ WRONG = {
     "L5.1 swapped": (
         L5.check_bill,
         lambda n, d, u, down, up: seconds(n, u, d, down, up),
-        r"1000000.*expected 0.07 seconds, got 0.11",
+        "Which speed goes with which direction",
     ),
+    "L5.1 wrong": (L5.check_bill, lambda *a: 0.5 * seconds(*a), r"101770.*expected"),
     "L5.2 nearest": (L5.check_rounding, np.round, "always rounds the same way"),
     "L5.2 coin": (
         L5.check_rounding,
         lambda v: np.floor(v) + (np.random.random(v.shape) < 0.5) * (v % 1 > 0),
         "should be the distance from the lower neighbour",
+    ),
+    "L5.2 one draw": (
+        L5.check_rounding,
+        lambda v: np.floor(v + np.random.random()),
+        "draw one number for each value",
     ),
     "L5.2 toward zero": (
         L5.check_rounding,
@@ -296,6 +302,11 @@ WRONG = {
         "Round 1: what was sent and the memory do not add up",
     ),
     "L5.3 signed": (L5.check_top_k, lambda u, m, k: largest_signed(u + m, k), "largest of update"),
+    "L5.3 short": (
+        L5.check_top_k,
+        lambda u, m, k: (top_k(u, m, k)[0][:k], top_k(u, m, k)[1]),
+        "length of the update",
+    ),
     "L5.3 too many": (
         L5.check_top_k,
         lambda u, m, k: top_k(u, m, k + 1),

@@ -103,7 +103,7 @@ def compress_update(codec: Codec, error_feedback: bool = False) -> Mod:
         error_feedback: add what earlier rounds left out to this round's update, and remember
             what it leaves out in turn (Seide et al. 2014; Karimireddy et al. 2019,
             arXiv:1901.09847). The memory, as large as the model, lies in the client's
-            ``context.state``.
+            ``context.state``; while the client is not chosen, it waits and goes stale.
     """
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
