@@ -28,6 +28,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from utils.federation.codecs import CODECS, Codec, CompressionError
+from utils.federation.records import as_arrays, as_record, only_record
 
 _PREFIX = "compressed:"
 _MEMORY = "compression-memory"
@@ -108,7 +109,7 @@ def compress_update(codec: Codec, error_feedback: bool = False) -> Mod:
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         key, received = _only_arrays(message.content, "the message to the client")
-        message.content[key] = _record(received)
+        message.content[key] = as_record(received)
         reply = call_next(message, context)
         if message.metadata.message_type != MessageType.TRAIN or reply.has_error():
             return reply
@@ -127,7 +128,7 @@ def compress_update(codec: Codec, error_feedback: bool = False) -> Mod:
             encoded[name] = encode_array(update, codec)
             left_out[name] = update - decode_array(encoded[name]) if error_feedback else None
         if error_feedback:
-            context.state[_MEMORY] = _record(left_out)
+            context.state[_MEMORY] = as_record(left_out)
         reply.content[key] = ArrayRecord(encoded)
         return reply
 
@@ -154,7 +155,7 @@ class CompressedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The inner strategy's messages, their arrays encoded."""
-        self._global = {name: array.numpy() for name, array in arrays.items()}
+        self._global = as_arrays(arrays)
         messages = self.strategy.configure_train(server_round, arrays, config, grid)
         return self._encoded(messages)
 
@@ -170,7 +171,7 @@ class CompressedStrategy(Strategy):
             for name, array in reply.content[key].items():
                 if _is_compressed(array):
                     arrays[name] = (self._global[name] + arrays[name]).astype(array.dtype)
-            reply.content[key] = _record(arrays)
+            reply.content[key] = as_record(arrays)
         return self.strategy.aggregate_train(server_round, replies)
 
     def configure_evaluate(
@@ -211,12 +212,5 @@ class CompressedStrategy(Strategy):
 
 def _only_arrays(content: RecordDict, whose: str) -> tuple[str, dict[str, np.ndarray]]:
     """The one ArrayRecord of a message, decoded, and its key."""
-    records = content.array_records
-    if len(records) != 1:
-        raise CompressionError(f"{whose} holds {len(records)} ArrayRecords; exactly 1 is needed")
-    key, record = next(iter(records.items()))
+    key, record = only_record(content, whose)
     return key, {name: decode_array(array) for name, array in record.items()}
-
-
-def _record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
-    return ArrayRecord({name: Array(np.asarray(values)) for name, values in arrays.items()})

@@ -10,9 +10,14 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import dp_accounting
-from dp_accounting import pld, rdp
+from dp_accounting import rdp
+from dp_accounting.pld.privacy_loss_distribution import (
+    PrivacyLossDistribution,
+    from_gaussian_mechanism,
+)
 
 ACCOUNTANTS = ("pld", "rdp", "opacus-rdp", "opacus-prv")
 
@@ -32,7 +37,8 @@ def epsilon(
             of all others; 1 means no sampling, and no amplification by it.
         rounds: releases, at least 0.
         delta: the failure probability, between 0 and 1, well below 1 / number of units.
-        accountant: ``"pld"``: privacy loss distributions, tight (Google's dp-accounting);
+        accountant: ``"pld"``: privacy loss distributions, tight (Google's dp-accounting;
+            without sampling, the exact value for the Gaussian mechanism);
             ``"rdp"``: Rényi DP, an upper bound from the same library; ``"opacus-rdp"`` and
             ``"opacus-prv"``: the same two ideas, independently, from Opacus.
 
@@ -46,19 +52,29 @@ def epsilon(
         return 0.0
     if noise_multiplier == 0:
         return math.inf
-    if accountant.startswith("opacus"):
-        return _opacus_epsilon(noise_multiplier, sampling_rate, rounds, delta, accountant)
-    book = pld.PLDAccountant() if accountant == "pld" else rdp.RdpAccountant()
-    with _quiet_orders():
-        book.compose(_event(noise_multiplier, sampling_rate, rounds))
-        return float(book.get_epsilon(delta))
+    if accountant == "pld" and sampling_rate == 1:
+        return gaussian_epsilon(noise_multiplier, delta, rounds)
+    if accountant == "pld":
+        all_rounds = _one_release(noise_multiplier, sampling_rate).self_compose(rounds)
+        return float(all_rounds.get_epsilon_for_delta(delta))
+    if accountant == "rdp":
+        return _rdp_epsilon(noise_multiplier, sampling_rate, rounds, delta)
+    return _opacus_epsilon(noise_multiplier, sampling_rate, rounds, delta, accountant)
 
 
-def _event(noise_multiplier: float, sampling_rate: float, rounds: int) -> dp_accounting.DpEvent:
+@lru_cache(maxsize=32)  # the slow part, and the same for any number of rounds
+def _one_release(noise_multiplier: float, sampling_rate: float) -> PrivacyLossDistribution:
+    return from_gaussian_mechanism(noise_multiplier, sampling_prob=sampling_rate)
+
+
+def _rdp_epsilon(noise_multiplier: float, sampling_rate: float, rounds: int, delta: float) -> float:
     release = dp_accounting.GaussianDpEvent(noise_multiplier)
     if sampling_rate < 1:
         release = dp_accounting.PoissonSampledDpEvent(sampling_rate, release)
-    return dp_accounting.SelfComposedDpEvent(release, rounds)
+    book = rdp.RdpAccountant()
+    with _quiet_orders():
+        book.compose(release, rounds)
+        return float(book.get_epsilon(delta))
 
 
 def _opacus_epsilon(

@@ -8,7 +8,9 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import ArrayRecord
+
+from utils.federation.records import as_arrays, as_record
 
 Update = Mapping[str, np.ndarray] | ArrayRecord
 
@@ -86,11 +88,9 @@ def add_noise(update: Update, stddev: float, rng: np.random.Generator | None = N
 
 def _arrays(update: Update) -> dict[str, np.ndarray]:
     if isinstance(update, ArrayRecord):
-        return {name: array.numpy() for name, array in update.items()}
+        return as_arrays(update)
     return {name: np.asarray(values) for name, values in update.items()}
 
 
 def _like(update: Update, arrays: dict[str, np.ndarray]) -> Update:
-    if isinstance(update, ArrayRecord):
-        return ArrayRecord({name: Array(np.asarray(v)) for name, v in arrays.items()})
-    return arrays
+    return as_record(arrays) if isinstance(update, ArrayRecord) else arrays

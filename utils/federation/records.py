@@ -1,0 +1,28 @@
+"""Flower's ArrayRecords and dictionaries of NumPy arrays, one from the other."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
+
+
+def as_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    """An ArrayRecord of named arrays; NumPy's scalars are taken as arrays of no dimension."""
+    return ArrayRecord({name: Array(np.asarray(values)) for name, values in arrays.items()})
+
+
+def as_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
+    """The record's arrays by name."""
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def only_record(content: RecordDict, whose: str) -> tuple[str, ArrayRecord]:
+    """The one ArrayRecord in a message's content, and its key.
+
+    Raises:
+        ValueError: if there is none, or several; ``whose`` names the message.
+    """
+    records = content.array_records
+    if len(records) != 1:
+        raise ValueError(f"{whose} holds {len(records)} ArrayRecords; exactly 1 is needed")
+    return next(iter(records.items()))
