@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from utils.privacy import epsilon
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,7 +22,7 @@ def load_checks(lesson):
     return module
 
 
-L1, L2, L3, L5 = (load_checks(f"Part01/L{number}") for number in (1, 2, 3, 5))
+L1, L2, L3, L4, L5 = (load_checks(f"Part01/L{number}") for number in (1, 2, 3, 4, 5))
 
 
 def changed_in_place(updates, sizes):
@@ -73,6 +75,45 @@ def cheapest(costs, prices, key=total, best=min):
     return best(reached, key=reached.get) if reached else None
 
 
+def private_mean(updates, norm, z, expected, rng, lift=1.0):
+    lengths = np.linalg.norm(updates, axis=1, keepdims=True)
+    total = (updates / np.maximum(lengths / norm, lift)).sum(axis=0)
+    return (total + rng.normal(0, z * norm, total.shape)) / expected
+
+
+def noised_by_client(updates, norm, z, expected, rng):
+    noise = rng.normal(0, z * norm, updates.shape).sum(axis=0)
+    return private_mean(updates, norm, 0, expected, rng) + noise / expected
+
+
+def clipped_by_number(updates, norm, z, expected, rng):
+    total = np.clip(updates, -norm, norm).sum(axis=0)
+    return (total + rng.normal(0, z * norm, total.shape)) / expected
+
+
+def rounds_within(budget, z, rate, delta):
+    rounds = 0
+    while epsilon(z, rate, rounds + 1, delta) <= budget:
+        rounds += 1
+    return rounds
+
+
+def mask_of(client, clients, pair_mask, sign=-1):
+    total = np.zeros(50, np.uint32)
+    for other in clients:
+        if other != client:
+            mask = pair_mask(client, other)
+            total += mask if client < other else (-mask if sign < 0 else mask)
+    return total
+
+
+def mask_of_neighbours(client, clients, pair_mask):
+    """A ring: sums to zero, but two neighbours together unmask a client."""
+    i = clients.index(client)
+    after, before = clients[(i + 1) % len(clients)], clients[i - 1]
+    return pair_mask(client, after) - pair_mask(before, client)
+
+
 RIGHT = {
     "L3.1": (L3.check_cosine_schedule, cosine),
     "L3.1 numpy": (L3.check_cosine_schedule, lambda *a: np.float64(cosine(*a))),
@@ -82,6 +123,11 @@ RIGHT = {
         lambda o, a, v, beta, lr: (o + lr * (beta * v + (a - o)), beta * v + (a - o)),
     ),
     "L3.3": (L3.check_cheapest, cheapest),
+    "L4.1": (L4.check_private_mean, private_mean),
+    "L4.2": (L4.check_rounds, rounds_within),
+    "L4.2 numpy": (L4.check_rounds, lambda *a: np.int64(rounds_within(*a))),
+    "L4.3": (L4.check_masks, mask_of),
+    "L4.3 the other one subtracts": (L4.check_masks, lambda *a: -mask_of(*a)),
     "L5.1": (L5.check_bill, seconds),
     "L5.2": (L5.check_rounding, round_at_random),
     "L5.3": (L5.check_top_k, top_k),
@@ -258,6 +304,75 @@ WRONG = {
         lambda c, p: cheapest(c, p) or "none",
         "If no variant reached the target, return None",
     ),
+    "L4.1 no clip": (
+        L4.check_private_mean,
+        lambda u, s, z, n, r: (u.sum(0) + r.normal(0, z * s, 5)) / n,
+        "Nothing is clipped",
+    ),
+    "L4.1 clip up": (
+        L4.check_private_mean,
+        lambda *a: private_mean(*a, lift=1e-9),
+        "never scale up",
+    ),
+    "L4.1 by number": (L4.check_private_mean, clipped_by_number, "each client's row"),
+    "L4.1 divided by those that came": (
+        L4.check_private_mean,
+        lambda u, s, z, n, r: private_mean(u, s, z, len(u), r),
+        "not by those that came",
+    ),
+    "L4.1 sum": (
+        L4.check_private_mean,
+        lambda u, s, z, n, r: private_mean(u, s, z, 1, r),
+        "Divide the sum",
+    ),
+    "L4.1 noise after": (
+        L4.check_private_mean,
+        lambda u, s, z, n, r: private_mean(u, s, 0, n, r) + r.normal(0, z * s, 5),
+        "before the division",
+    ),
+    "L4.1 noise for each": (L4.check_private_mean, noised_by_client, "once, to the sum"),
+    "L4.1 no noise": (
+        L4.check_private_mean,
+        lambda u, s, z, n, r: private_mean(u, s, 0, n, r),
+        "There is no noise",
+    ),
+    "L4.1 noise of z": (
+        L4.check_private_mean,
+        lambda u, s, z, n, r: private_mean(u, s, 0, n, r) + r.normal(0, z, 5) / n,
+        "should be 0.375",
+    ),
+    "L4.1 one noise": (
+        L4.check_private_mean,
+        lambda u, s, z, n, r: private_mean(u, s, 0, n, r) + r.normal(0, z * s) / n,
+        "draw one for each",
+    ),
+    "L4.1 in place": (
+        L4.check_private_mean,
+        lambda u, *a: np.multiply(u, 1.5, out=u).sum(0),
+        "make new ones",
+    ),
+    "L4.1 not a number": (
+        L4.check_private_mean,
+        lambda u, s, z, n, r: (u / np.linalg.norm(u, axis=1, keepdims=True)).sum(0),
+        "makes your answer NaN",
+    ),
+    "L4.1 scalar": (L4.check_private_mean, lambda *a: 1.0, "Return 5 numbers"),
+    "L4.2 one late": (L4.check_rounds, lambda *a: rounds_within(*a) + 1, "spend more than"),
+    "L4.2 one early": (
+        L4.check_rounds,
+        lambda *a: max(rounds_within(*a) - 1, 0),
+        "one more would still fit",
+    ),
+    "L4.2 half": (L4.check_rounds, lambda *a: 2.5, "whole number of rounds"),
+    "L4.3 both add": (L4.check_masks, lambda *a: mask_of(*a, sign=1), "do not add up to zero"),
+    "L4.3 nothing": (L4.check_masks, lambda *a: np.zeros(50, np.uint32), "hides nothing"),
+    "L4.3 a ring": (L4.check_masks, mask_of_neighbours, "Every pair"),
+    "L4.3 itself": (
+        L4.check_masks,
+        lambda c, clients, pair: sum(pair(c, other) for other in clients),
+        "no mask with itself",
+    ),
+    "L4.3 floats": (L4.check_masks, lambda *a: mask_of(*a).astype(float), "uint32"),
     "L5.1 bytes": (L5.check_bill, lambda *a: 8 * seconds(*a), "in bits already"),
     "L5.1 divided": (L5.check_bill, lambda *a: seconds(*a) / 8, "nothing to divide by 8"),
     "L5.1 no mega": (L5.check_bill, lambda *a: 1e6 * seconds(*a), r"10\^6 bits a second"),
@@ -337,6 +452,9 @@ def test_a_wrong_answer_gets_its_hint(check, answer, hint):
         L3.check_cosine_schedule,
         L3.check_server_momentum,
         L3.check_cheapest,
+        L4.check_private_mean,
+        L4.check_rounds,
+        L4.check_masks,
         L5.check_bill,
         L5.check_rounding,
         L5.check_top_k,

@@ -55,11 +55,18 @@ def epsilon(
     if accountant == "pld" and sampling_rate == 1:
         return gaussian_epsilon(noise_multiplier, delta, rounds)
     if accountant == "pld":
-        all_rounds = _one_release(noise_multiplier, sampling_rate).self_compose(rounds)
-        return float(all_rounds.get_epsilon_for_delta(delta))
+        return _pld_epsilon(noise_multiplier, sampling_rate, rounds, delta)
     if accountant == "rdp":
         return _rdp_epsilon(noise_multiplier, sampling_rate, rounds, delta)
     return _opacus_epsilon(noise_multiplier, sampling_rate, rounds, delta, accountant)
+
+
+@lru_cache(maxsize=4096)
+def _pld_epsilon(
+    noise_multiplier: float, sampling_rate: float, rounds: int, delta: float
+) -> float:
+    all_rounds = _one_release(noise_multiplier, sampling_rate).self_compose(rounds)
+    return float(all_rounds.get_epsilon_for_delta(delta))
 
 
 @lru_cache(maxsize=32)  # the slow part, and the same for any number of rounds

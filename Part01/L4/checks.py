@@ -1,0 +1,112 @@
+"""Checks of the exercises in L4."""
+
+import itertools
+import math
+
+import numpy as np
+
+from utils.lesson import exercise
+from utils.privacy import epsilon
+
+
+class _Silent:
+    """A generator whose noise is zero."""
+
+    def normal(self, loc=0.0, scale=1.0, size=None):
+        return np.random.default_rng(0).normal(loc, 0 * np.asarray(scale), size)
+
+
+@exercise(
+    "Whatever one client sends, it moves this by S / expected at most, and the noise is z times "
+    "as large: that is all that the accountant needs to know."
+)
+def check_private_mean(function):
+    """Exercise 1."""
+    random = np.random.default_rng(0)
+    updates = random.normal(size=(6, 5)) * np.array([[0.01, 0.1, 1, 10, 1e6, 0]]).T
+    before, silent = updates.copy(), _Silent()
+    answer = function(updates, 2.0, 1.5, 8, silent)
+    if not np.array_equal(updates, before):
+        return "Your function changed the updates that it was given; make new ones."
+    if np.shape(answer) != (5,):
+        return f"Return 5 numbers, one a column; yours has shape {np.shape(answer)}."
+    if not np.isfinite(answer).all():
+        return "A client whose update is zero makes your answer NaN; its length is 0."
+    lengths = np.linalg.norm(updates, axis=1, keepdims=True)
+    factors = np.minimum(1, 2.0 / np.where(lengths > 0, lengths, 1))
+    right = (updates * factors).sum(axis=0) / 8
+    hints = {
+        "Divide by the expected number of clients, not by those that came.": right * 8 / 6,
+        "Divide the sum by the expected number of clients.": right * 8,
+        "Short updates stay as they are: clip down, never scale up.": (
+            updates / np.where(lengths > 0, lengths, 1) * 2.0
+        ).sum(axis=0)
+        / 8,
+        "Clip each client's row, not each number.": np.clip(updates, -2, 2).sum(axis=0) / 8,
+        "Nothing is clipped.": updates.sum(axis=0) / 8,
+    }
+    if not np.allclose(answer, right):
+        for hint, wrong in hints.items():
+            if np.allclose(answer, wrong):
+                return hint
+        return f"Without noise, expected {right.round(3)}, got {np.round(answer, 3)}."
+    noise = np.array([function(before, 2.0, 1.5, 8, random) for _ in range(4000)]) - right
+    measured, promised = noise.std(), 1.5 * 2.0 / 8
+    if math.isclose(measured, promised, rel_tol=0.03):
+        if abs(np.corrcoef(noise[:, 0], noise[:, 1])[0, 1]) > 0.1:
+            return "All numbers get the same noise; draw one for each."
+        return None
+    if measured < 1e-9:
+        return "There is no noise; use rng.normal."
+    if math.isclose(measured, promised * 8, rel_tol=0.03):
+        return "The noise goes on the sum, before the division."
+    if math.isclose(measured, promised * math.sqrt(6), rel_tol=0.03):
+        return "Add the noise once, to the sum, not to each update."
+    return f"The noise has standard deviation {measured:.3f}; it should be {promised:.3f}."
+
+
+@exercise("This is what DPFedAvg asks before every round.")
+def check_rounds(function):
+    """Exercise 2."""
+    for case in ((2.0, 1.0, 0.1, 1e-4), (1.0, 2.0, 0.05, 1e-5), (0.3, 1.0, 0.1, 1e-4)):
+        budget, z, rate, delta = case
+        answer = function(*case)
+        if isinstance(answer, bool) or not isinstance(answer, int | np.integer) or answer < 0:
+            return f"Return a whole number of rounds, at least 0; you return {answer!r}."
+        if answer and epsilon(z, rate, int(answer), delta) > budget:
+            return f"{answer} rounds spend more than {budget}; stop before the budget is passed."
+        if epsilon(z, rate, int(answer) + 1, delta) <= budget:
+            return f"For {case}: after {answer} rounds, one more would still fit."
+    return None
+
+
+@exercise("Each mask alone is pure noise, and together they are nothing.")
+def check_masks(function):
+    """Exercise 3."""
+    clients = [3, 7, 11, 20]
+    pairs, used = {}, set()
+
+    def pair_mask(one, other):
+        used.add(frozenset((one, other)))
+        if one == other:
+            raise ValueError(f"client {one} has no mask with itself; leave it out")
+        key = min(one, other), max(one, other)
+        return np.random.default_rng(key).integers(0, 2**32, 50, dtype=np.uint32)
+
+    for pair in itertools.combinations(clients, 2):
+        pairs[pair] = pair_mask(*pair)
+    used.clear()
+    try:
+        masks = [np.asarray(function(client, clients, pair_mask)) for client in clients]
+    except ValueError as error:
+        return f"{error}."
+    for client, mask in zip(clients, masks, strict=True):
+        if mask.dtype != np.uint32 or mask.shape != (50,):
+            return f"Client {client}: expected 50 numbers of uint32, got {mask.shape} {mask.dtype}."
+        if not mask.any():
+            return f"Client {client}'s mask is all zeros: it hides nothing."
+    if len(used) < len(pairs):
+        return "Every pair of clients needs a mask, so that a few cannot unmask another."
+    if sum(masks[1:], masks[0]).any():
+        return "They do not add up to zero: of each pair, one adds the mask, the other subtracts."
+    return None
