@@ -62,9 +62,7 @@ def epsilon(
 
 
 @lru_cache(maxsize=4096)
-def _pld_epsilon(
-    noise_multiplier: float, sampling_rate: float, rounds: int, delta: float
-) -> float:
+def _pld_epsilon(noise_multiplier: float, sampling_rate: float, rounds: int, delta: float) -> float:
     all_rounds = _one_release(noise_multiplier, sampling_rate).self_compose(rounds)
     return float(all_rounds.get_epsilon_for_delta(delta))
 
