@@ -351,6 +351,14 @@ WRONG = {
         lambda u, *a: np.multiply(u, 1.5, out=u).sum(0),
         "make new ones",
     ),
+    "L4.1 noise by the longest": (
+        L4.check_private_mean,
+        lambda u, s, z, n, r: (
+            private_mean(u, s, 0, n, r)
+            + r.normal(0, z * min(s, np.linalg.norm(u, axis=1).max()), 5) / n
+        ),
+        "which is private",
+    ),
     "L4.1 not a number": (
         L4.check_private_mean,
         lambda u, s, z, n, r: (u / np.linalg.norm(u, axis=1, keepdims=True)).sum(0),
@@ -371,6 +379,11 @@ WRONG = {
         L4.check_masks,
         lambda c, clients, pair: sum(pair(c, other) for other in clients),
         "no mask with itself",
+    ),
+    "L4.3 peeking": (
+        L4.check_masks,
+        lambda c, clients, pair: pair(clients[0], clients[1]),
+        "cannot know the mask",
     ),
     "L4.3 floats": (L4.check_masks, lambda *a: mask_of(*a).astype(float), "uint32"),
     "L5.1 bytes": (L5.check_bill, lambda *a: 8 * seconds(*a), "in bits already"),

@@ -130,6 +130,14 @@ def test_the_denominator_is_fixed_so_drop_outs_weigh_nothing():
     assert len(strategy.ledger) == 1
 
 
+def test_the_divisor_is_a_public_number_not_who_is_connected():
+    strategy = DPFedAvg(noise_multiplier=0.0, population=10, **QUIET)
+    _, models, _ = federate(strategy, lambda c, r: step(0.4), clients=4)
+    assert change(models)["w"][0] == pytest.approx(4 * 0.4 / 10)
+    federate(strategy, lambda c, r: step(0.4), clients=3)
+    assert strategy.population == 10
+
+
 def test_a_round_that_nobody_was_drawn_for_releases_noise_and_is_accounted():
     strategy = DPFedAvg(noise_multiplier=1.0, **QUIET | {"sampling_rate": 1e-6})
     _, models, seen = federate(strategy, lambda c, r: step(0.1), rounds=2)
@@ -224,6 +232,7 @@ def test_a_ledger_of_other_settings_is_refused():
         ({"sampling_rate": 1.2}, "sampling_rate is 1.2"),
         ({"noise_multiplier": -1.0}, "noise_multiplier is -1.0"),
         ({"delta": 0.0}, "delta is 0.0"),
+        ({"population": 0}, "population is 0"),
         ({"budget": 0.0}, "budget is 0.0"),
         ({"target_quantile": 1.0}, "target_quantile is 1.0"),
         ({"count_noise": 0.0}, "count_noise is 0.0"),

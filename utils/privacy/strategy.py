@@ -35,6 +35,8 @@ class DPFedAvg(Strategy):
         noise_multiplier: z, at least 0 (0: no privacy, for comparison).
         clipping_norm: S, in the units of an update; the first S, where it adapts.
         sampling_rate: q, above 0, at most 1.
+        population: N, the number of clients that may take part, which is public; by default
+            those connected in the first round. It stays the same from then on.
         delta: of the guarantee; well below 1 / number of clients.
         budget: stop before epsilon passes it; None: only keep the ledger.
         accountant: as for ``utils.privacy.epsilon``.
@@ -54,6 +56,7 @@ class DPFedAvg(Strategy):
         clipping_norm: float,
         sampling_rate: float,
         delta: float,
+        population: int | None = None,
         budget: float | None = None,
         accountant: str = "pld",
         target_quantile: float | None = None,
@@ -64,6 +67,8 @@ class DPFedAvg(Strategy):
             raise ValueError(f"clipping_norm is {clipping_norm}; it must be above 0, and finite")
         if not 0 < sampling_rate <= 1:
             raise ValueError(f"sampling_rate is {sampling_rate}; it must be above 0, at most 1")
+        if population is not None and population < 1:
+            raise ValueError(f"population is {population}; it must be at least 1, or None")
         if budget is not None and not budget > 0:
             raise ValueError(f"budget is {budget}; it must be above 0, or None")
         if target_quantile is not None and not 0 < target_quantile < 1:
@@ -73,6 +78,7 @@ class DPFedAvg(Strategy):
         epsilon(noise_multiplier, sampling_rate, 0, delta, accountant)  # checks the rest
         self.noise_multiplier, self.clipping_norm = noise_multiplier, clipping_norm
         self.sampling_rate, self.delta, self.accountant = sampling_rate, delta, accountant
+        self.population = population
         self.budget, self.target_quantile = budget, target_quantile
         self.adaptation_rate, self.count_noise = adaptation_rate, count_noise
         self._released: list[dict[str, float]] = []
@@ -98,6 +104,7 @@ class DPFedAvg(Strategy):
         return {
             "promise": self._promise(),
             "clipping_norm": self.clipping_norm,
+            "population": self.population,
             "released": [dict(entry) for entry in self._released],
         }
 
@@ -112,7 +119,7 @@ class DPFedAvg(Strategy):
                 f"this state was saved with {state['promise']}, but the strategy has "
                 f"{self._promise()}; epsilon would be wrong. Use the same settings"
             )
-        self.clipping_norm = state["clipping_norm"]
+        self.clipping_norm, self.population = state["clipping_norm"], state["population"]
         self._released = [dict(entry) for entry in state["released"]]
 
     def _promise(self) -> dict[str, float]:
@@ -127,7 +134,8 @@ class DPFedAvg(Strategy):
         if self.budget is not None and self.epsilon_after(len(self._released) + 1) > self.budget:
             return []
         nodes = sorted(grid.get_node_ids())
-        self._expected = self.sampling_rate * len(nodes)
+        self.population = self.population or len(nodes)
+        self._expected = self.sampling_rate * self.population
         self._global = as_arrays(arrays)
         settings = {"server-round": server_round, CLIP_KEY: self.clipping_norm}
         content = RecordDict({"arrays": arrays, "config": ConfigRecord({**config, **settings})})
