@@ -1,0 +1,70 @@
+"""``make bench``: tokens per second of ``fine_tune``, beside a ``transformers.Trainer``.
+
+The same model, cards, batches of 8 and adapters (LoRA of rank 8 on the top 10 layers), in one
+process, interleaved; the first pass fills the cache of activations, later passes use it.
+"""
+
+import os
+import statistics
+import time
+
+os.environ["TQDM_DISABLE"] = "1"
+
+import torch
+
+from utils.llm import LowerLayers, add_lora, fine_tune, load_cards, load_llm, tokenize
+
+CARDS, TOP_LAYERS, REPEATS = 64, 10, 3
+
+
+def trainer_seconds(llm, tokens) -> float:
+    """One pass of a Trainer over the cards, without saving or logging."""
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    rows = [
+        {"input_ids": ids, "labels": [-100] * start + ids[start:], "attention_mask": [1] * len(ids)}
+        for ids, start in tokens
+    ]
+    settings = TrainingArguments(
+        output_dir="build/bench",
+        per_device_train_batch_size=8,
+        num_train_epochs=1,
+        learning_rate=1e-3,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    collate = DataCollatorForSeq2Seq(llm.tokenizer)
+    trainer = Trainer(model=llm.model, args=settings, train_dataset=rows, data_collator=collate)
+    started = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print tokens per second and ratios, medians over the repeats."""
+    torch.set_num_threads(2)
+    llm = load_llm()
+    cards = load_cards()["train"].shuffle(seed=0).select(range(CARDS))
+    tokens = tokenize(llm, cards)
+    count = sum(len(card.ids) for card in tokens)
+    seconds: dict[str, list[float]] = {"Trainer": [], "first pass": [], "later pass": []}
+    for repeat in range(REPEATS):
+        add_lora(llm, 8, top_layers=TOP_LAYERS)
+        seconds["Trainer"].append(trainer_seconds(llm, tokens))
+        add_lora(llm, 8, top_layers=TOP_LAYERS)
+        layers = LowerLayers(llm)
+        for name in ("first pass", "later pass"):
+            started = time.perf_counter()
+            fine_tune(llm, cards, seed=repeat, layers=layers, progress=False)
+            seconds[name].append(time.perf_counter() - started)
+    speed = {name: count / statistics.median(times) for name, times in seconds.items()}
+    print(f"\nfine-tuning {CARDS} cards, {count:,} tokens, LoRA on the top {TOP_LAYERS} layers")
+    for name, value in speed.items():
+        print(f"  {name:10} {value:5.0f} tokens/s, {value / speed['Trainer']:.2f} x Trainer")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Loss, quiz and ROUGE-L."""
+
+import math
+
+import numpy as np
+import pytest
+
+from utils.llm import LowerLayers, Quiz, answer_quiz, evaluate, rouge_l, tokenize
+from utils.llm.evaluation import Evaluation, Marks, option_losses
+
+
+def test_the_batch_size_does_not_change_the_loss(tiny, cards):
+    one, all_ = (evaluate(tiny, cards, batch_size=n, progress=False) for n in (1, 5))
+    assert one.by_card == pytest.approx(all_.by_card, rel=1e-5)
+    assert one.loss == pytest.approx(all_.loss, rel=1e-5)
+
+
+def test_the_loss_is_over_tokens_and_each_card_has_its_own(tiny, cards):
+    alone = [evaluate(tiny, [card], progress=False) for card in cards]
+    together = evaluate(tiny, cards, progress=False)
+    assert together.by_card == pytest.approx([e.loss for e in alone], rel=1e-5)
+    lengths = [
+        len(tiny.tokenizer(c["answer"], add_special_tokens=False)["input_ids"]) + 1 for c in cards
+    ]
+    assert together.loss == pytest.approx(np.average(together.by_card, weights=lengths), rel=1e-5)
+
+
+def test_perplexity_is_the_exponential_of_the_loss():
+    assert Evaluation(math.log(7), np.zeros(1)).perplexity == pytest.approx(7)
+
+
+def test_the_quiz_is_answered_by_the_likeliest_option(tiny, cards):
+    options = [card["answer"] for card in cards[:4]]
+    question = cards[0]["question"]
+    losses = [
+        evaluate(tiny, [{"question": question, "answer": o}], progress=False).loss for o in options
+    ]
+    likeliest = int(np.argmin(losses))
+    quiz = [Quiz(question, options, right, "") for right in range(4)]
+    marks = answer_quiz(tiny, quiz, progress=False)
+    assert marks.right.tolist() == [right == likeliest for right in range(4)]
+    assert marks.accuracy == 0.25
+
+
+def test_options_read_side_by_side_score_as_each_alone(tiny, bundled, cards):
+    for llm in (tiny, bundled):
+        shared = [{"question": "What is it?", "answer": card["answer"]} for card in cards]
+        alone = evaluate(llm, shared, progress=False).by_card
+        groups = [tokenize(llm, shared), tokenize(llm, cards[:1]), tokenize(llm, shared[:2])]
+        first, other, last = option_losses(LowerLayers(llm), groups)
+        mean = lambda losses: [own.mean().item() for own in losses]  # noqa: E731
+        assert mean(first) == pytest.approx(alone.tolist(), rel=1e-4)
+        assert mean(last) == pytest.approx(alone[:2].tolist(), rel=1e-4)
+        lone = evaluate(llm, cards[:1], progress=False).loss
+        assert mean(other) == pytest.approx([lone], rel=1e-4)
+
+
+def test_the_interval_is_wilsons():
+    low, high = Marks(np.array([True] * 56 + [False] * 44)).interval
+    assert (low, high) == pytest.approx((0.4623, 0.6533), abs=1e-3)
+
+
+def test_rouge_l_of_known_texts(bundled, monkeypatch):
+    answers = {"a?": "loss of smell", "b?": "nothing in common", "c?": "the loss of taste"}
+    monkeypatch.setattr("utils.llm.evaluation.ask", lambda llm, question, tokens: answers[question])
+    cards = [{"question": q, "answer": "loss of smell"} for q in answers]
+    scores = rouge_l(bundled, cards, progress=False)
+    assert scores == pytest.approx([1.0, 0.0, 2 * (2 / 4) * (2 / 3) / (2 / 4 + 2 / 3)])
+
+
+def test_batches_of_nothing_are_refused(tiny, cards):
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        evaluate(tiny, cards, batch_size=0, progress=False)
+    with pytest.raises(ValueError, match="0 questions"):
+        answer_quiz(tiny, [], progress=False)

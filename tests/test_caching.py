@@ -1,0 +1,69 @@
+"""The cache of files that are made once."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from utils import caching
+from utils.caching import cached
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setattr(caching, "CACHE_DIR", tmp_path / "data")
+    return tmp_path / "data"
+
+
+class Maker:
+    def __init__(self):
+        self.built = 0
+
+    def build(self, folder):
+        self.built += 1
+        (folder / "value").write_text("42")
+
+    @staticmethod
+    def load(folder):
+        return int((folder / "value").read_text())
+
+
+def test_it_is_built_once_and_then_loaded():
+    maker = Maker()
+    assert [cached("thing", maker.build, maker.load) for _ in range(3)] == [42, 42, 42]
+    assert maker.built == 1
+
+
+@pytest.mark.parametrize("damage", [lambda f: f.unlink(), lambda f: f.write_text("4x")])
+def test_a_missing_or_damaged_file_is_built_again_and_said_so(damage, elsewhere, caplog):
+    maker = Maker()
+    cached("thing", maker.build, maker.load)
+    damage(elsewhere / "thing" / "value")
+    with caplog.at_level(logging.WARNING):
+        assert cached("thing", maker.build, maker.load) == 42
+    assert maker.built == 2
+    assert "is damaged" in caplog.text
+
+
+def test_an_interrupted_build_leaves_nothing_that_could_be_taken_for_finished(elsewhere):
+    def dies(folder):
+        (folder / "value").write_text("4")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached("thing", dies, Maker.load)
+    assert [f.name for f in elsewhere.iterdir() if f.is_dir()] == []
+    assert cached("thing", Maker().build, Maker.load) == 42
+
+
+def test_a_build_that_cannot_be_loaded_raises_instead_of_looping():
+    with pytest.raises(FileNotFoundError):
+        cached("thing", lambda folder: None, Maker.load)
+
+
+def test_of_several_that_ask_at_once_one_builds():
+    maker = Maker()
+    with ThreadPoolExecutor(4) as pool:
+        values = list(pool.map(lambda _: cached("thing", maker.build, maker.load), range(8)))
+    assert values == [42] * 8
+    assert maker.built == 1

@@ -1,0 +1,46 @@
+"""Files that are made once and kept: under ``data/`` in the repository."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock
+
+CACHE_DIR = Path(__file__).parents[1] / "data"
+Value = TypeVar("Value")
+
+
+def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Value]) -> Value:
+    """Load a folder of files from the cache; build it if it is absent or damaged.
+
+    It is built under a temporary name and renamed when complete, so an interrupted build is
+    never taken for a finished one. Several processes may ask at once: one builds, all load.
+
+    Args:
+        name: of the folder in ``CACHE_DIR``; put a version into it, and raise that whenever
+            ``build`` changes.
+        build: writes the files into a new, empty folder.
+        load: reads them; whatever it raises counts as damage, and leads to one new build.
+    """
+    folder = CACHE_DIR / name
+    CACHE_DIR.mkdir(parents=True, exist_ok=True)
+    with FileLock(CACHE_DIR / f"{name}.lock"):
+        if folder.exists():
+            try:
+                return load(folder)
+            except Exception as error:  # a damaged file fails in many ways
+                logging.getLogger(__name__).warning(
+                    "%s is damaged (%s: %s); building it again", folder, type(error).__name__, error
+                )
+                shutil.rmtree(folder)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".unfinished-{name}-", dir=CACHE_DIR))
+        try:
+            build(unfinished)
+            os.replace(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return load(folder)
