@@ -7,7 +7,6 @@ The apps are ordinary Flower apps. ``engine="inline"`` calls the ClientApp in th
 
 import gc
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from tqdm.auto import tqdm
 
 from utils.federation.engines import SimulatedClient, run_inline, run_on_ray
 from utils.federation.recording import Failure, RecordingGrid
+from utils.progress import progress_bar
 from utils.randomness import random_stream
 
 
@@ -97,7 +97,7 @@ def simulate(
         _flower_logs(verbose),
         _quick_garbage_collection(),
         random_stream(seed),
-        tqdm(leave=False, unit=" rounds", disable=not progress or _bars_are_off()) as bar,
+        progress_bar(progress, unit=" rounds") as bar,
         _watch_strategies(num_clients, bar) as results,
     ):
         grid = engines[engine](server_app, client, bar)
@@ -152,11 +152,6 @@ def _check_strategy(strategy: Strategy, num_clients: int) -> None:
                 f"client{'s' if num_clients > 1 else ''}, so it would wait for ever; give "
                 f"{type(strategy).__name__} a lower {name}, or simulate more clients"
             )
-
-
-def _bars_are_off() -> bool:
-    """TQDM_DISABLE, which tqdm itself does not heed in notebooks."""
-    return os.environ.get("TQDM_DISABLE", "") not in ("", "0")
 
 
 @contextmanager

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import binomtest
-from tqdm.auto import tqdm
 
 from utils.llm.flashcards import Quiz
 from utils.llm.model import LLM, ask
 from utils.llm.training import LowerLayers, Tokens, token_losses, tokenize
+from utils.progress import progress_bar
 
 
 class Evaluation(NamedTuple):
@@ -84,7 +84,7 @@ def answer_quiz(
     if not quiz or batch_size < 1:
         raise ValueError(f"{len(quiz)} questions, batch_size={batch_size}: both at least 1")
     layers, right = LowerLayers(llm, keep=False), []
-    with tqdm(total=len(quiz), desc="quiz", unit="question", disable=not progress) as bar:
+    with progress_bar(progress, total=len(quiz), desc="quiz", unit="question") as bar:
         for start in range(0, len(quiz), batch_size):
             batch = quiz[start : start + batch_size]
             groups = [
@@ -144,7 +144,7 @@ def rouge_l(
             scorer.score(card["answer"], ask(llm, card["question"], max_new_tokens))[
                 "rougeL"
             ].fmeasure
-            for card in tqdm(cards, desc="writing answers", unit="card", disable=not progress)
+            for card in progress_bar(progress, iterable=cards, desc="writing answers", unit="card")
         ]
     )
 
@@ -159,7 +159,7 @@ def _losses(
     layers = LowerLayers(llm, keep=False)
     order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids))
     losses: list[np.ndarray] = [np.empty(0)] * len(tokens)
-    with tqdm(total=len(tokens), desc=title, unit="card", disable=not progress) as bar:
+    with progress_bar(progress, total=len(tokens), desc=title, unit="card") as bar:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             for i, own in zip(batch, token_losses(layers, [tokens[i] for i in batch]), strict=True):

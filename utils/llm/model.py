@@ -38,9 +38,10 @@ class LLM:
 
     def prompt(self, question: str) -> str:
         """The question as one turn of a chat, up to where the answer begins."""
-        if "<|im_start|>" in self.tokenizer.get_vocab():  # no default system prompt: 20 tokens
+        template = self.tokenizer.chat_template
+        if "<|im_start|>" in (template or ""):  # without the default system prompt: 20 tokens
             return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-        if self.tokenizer.chat_template:
+        if template:
             turn = [{"role": "user", "content": question}]
             return self.tokenizer.apply_chat_template(
                 turn, tokenize=False, add_generation_prompt=True

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm.auto import tqdm
 
 from utils.llm.model import LLM
+from utils.progress import progress_bar
 
 MAX_TOKENS = 256  # of a card; what is longer is cut
 
@@ -198,7 +198,7 @@ def fine_tune(
     batches = like_lengths(tokens, batch_size, generator)
     steps = steps or epochs * len(batches)
     losses: list[float] = []
-    with tqdm(total=steps, desc="fine-tuning", unit="step", disable=not progress) as bar:
+    with progress_bar(progress, total=steps, desc="fine-tuning", unit="step") as bar:
         while len(losses) < steps:
             for batch in batches[: steps - len(losses)]:
                 loss = torch.cat(token_losses(layers, [tokens[i] for i in batch])).mean()
