@@ -1,6 +1,7 @@
 """The bundled model, and LoRA on and off."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from utils import caching
 from utils.llm import (
     adapter_state,
     add_lora,
@@ -15,6 +17,7 @@ from utils.llm import (
     load_adapter_state,
     load_llm,
     lora_off,
+    model,
     remove_lora,
 )
 
@@ -126,6 +129,29 @@ def test_a_saved_model_loads_from_its_folder(tiny, tmp_path):
     tiny.tokenizer.save_pretrained(tmp_path)
     again = load_llm(str(tmp_path))
     assert torch.equal(logits(again), logits(tiny))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "deleted"])
+def test_a_damaged_model_in_the_cache_is_converted_again(damage, bundled, monkeypatch, tmp_path):
+    real, built = caching.CACHE_DIR / model._CACHE, []
+
+    def convert(folder):  # the conversion itself takes half a minute; what matters is that it runs
+        built.append(folder)
+        shutil.copytree(real, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(caching, "CACHE_DIR", tmp_path)
+    monkeypatch.setattr(model, "_convert_bundled", convert)
+    shutil.copytree(real, tmp_path / model._CACHE)
+    (weights,) = (tmp_path / model._CACHE).glob("*.safetensors")
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1_000_000])
+    else:
+        weights.unlink()
+    again = load_llm()
+    assert len(built) == 1
+    assert torch.equal(logits(again), logits(bundled))
+    load_llm()
+    assert len(built) == 1
 
 
 def test_no_network_is_touched():
