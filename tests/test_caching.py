@@ -1,7 +1,10 @@
 """The cache of files that are made once."""
 
 import logging
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +57,44 @@ def test_an_interrupted_build_leaves_nothing_that_could_be_taken_for_finished(el
         cached("thing", dies, Maker.load)
     assert [f.name for f in elsewhere.iterdir() if f.is_dir()] == []
     assert cached("thing", Maker().build, Maker.load) == 42
+
+
+KILLED = """
+import os, pathlib, sys
+from utils import caching
+
+def dies(folder):
+    (folder / "half").write_text("4")
+    os._exit(9)
+
+caching.CACHE_DIR = pathlib.Path(sys.argv[1])
+caching.cached(sys.argv[2], dies, None)
+"""
+
+
+def test_what_a_killed_build_left_is_removed_but_not_what_is_another_names(elsewhere):
+    for name in ("a", "a-b"):
+        command = [sys.executable, "-c", KILLED, elsewhere, name]
+        assert subprocess.run(command, cwd=Path(__file__).parents[1]).returncode == 9
+    assert len(list(elsewhere.glob("*/half"))) == 2
+    assert cached("a", Maker().build, Maker.load) == 42
+    assert [f.name for f in (elsewhere / "a").iterdir()] == ["value"]
+    assert len(list(elsewhere.glob("*/half"))) == 1  # a-b may be under construction
+    assert cached("a-b", Maker().build, Maker.load) == 42
+    assert {f.name for f in elsewhere.iterdir() if f.is_dir()} == {"a", "a-b"}
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError, MemoryError])
+def test_a_missing_package_or_too_little_memory_is_no_damage(error):
+    def fails(folder):
+        raise error
+
+    maker = Maker()
+    cached("thing", maker.build, maker.load)
+    with pytest.raises(error):
+        cached("thing", maker.build, fails)
+    assert cached("thing", maker.build, maker.load) == 42
+    assert maker.built == 1
 
 
 def test_a_build_that_cannot_be_loaded_raises_instead_of_looping():

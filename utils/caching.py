@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,13 +17,16 @@ def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Valu
     """Load a folder of files from the cache; build it if it is absent or damaged.
 
     It is built under a temporary name and renamed when complete, so an interrupted build is
-    never taken for a finished one. Several processes may ask at once: one builds, all load.
+    never taken for a finished one; what a killed build left is removed before the next one.
+    Several processes may ask at once: one builds, all load.
 
     Args:
         name: of the folder in ``CACHE_DIR``; put a version into it, and raise that whenever
             ``build`` changes.
         build: writes the files into a new, empty folder.
         load: reads them; whatever it raises counts as damage, and leads to one new build.
+            Not so ImportError and MemoryError, which say nothing about the files: they are
+            passed on, and the folder is kept.
     """
     folder = CACHE_DIR / name
     CACHE_DIR.mkdir(parents=True, exist_ok=True)
@@ -32,12 +34,17 @@ def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Valu
         if folder.exists():
             try:
                 return load(folder)
+            except (ImportError, MemoryError):
+                raise
             except Exception as error:  # a damaged file fails in many ways
                 logging.getLogger(__name__).warning(
                     "%s is damaged (%s: %s); building it again", folder, type(error).__name__, error
                 )
                 shutil.rmtree(folder)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".unfinished-{name}-", dir=CACHE_DIR))
+        unfinished = CACHE_DIR / f".unfinished-{name}"  # nobody else's: the lock is held
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        unfinished.mkdir()
         try:
             build(unfinished)
             os.replace(unfinished, folder)
