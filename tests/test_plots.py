@@ -15,6 +15,7 @@ from utils.plots import (
     confusion_matrices,
     curves,
     label_histograms,
+    roc_curves,
     spread,
     use_course_style,
 )
@@ -418,3 +419,66 @@ def test_a_spread_can_be_drawn_in_a_panel_of_another_figure():
     assert (right.get_title("left"), fig.get_suptitle()) == ("Sharing helps", "")
     assert (len(left.lines), len(right.lines)) == (0, 2)
     assert len(plt.get_fignums()) == 1
+
+
+# roc_curves
+
+SCORES = {"sure": np.r_[3.0, 4, 5, 6, 0, 1, 2, 2.5], "mixed": np.r_[8.0, 5, 4, 1, 7, 6, 3, 2]}
+IS_MEMBER = np.arange(8) < 4
+
+
+def test_a_roc_curve_gives_the_members_found_for_each_share_of_others_accused():
+    _, ax = roc_curves(SCORES, IS_MEMBER, "Found")
+    line = ax.lines[2]
+    assert line.get_drawstyle() == "steps-post"
+    points = set(zip(line.get_xdata().tolist(), line.get_ydata().tolist(), strict=True))
+    found = {(0, 0), (0, 0.25), (0.25, 0.25), (0.5, 0.25), (0.5, 0.5), (0.5, 0.75), (0.75, 0.75)}
+    assert points == found | {(1, 0.75), (1, 1)}
+
+
+def test_the_axes_are_logarithmic_from_one_accused_non_member_to_all():
+    _, ax = roc_curves(SCORES, IS_MEMBER, "Found")
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert ax.get_xlim() == (0.25, 1)
+    assert ax.get_ylim()[0] == 0.25
+    assert 1 < ax.get_ylim()[1] < 1.1
+
+
+def test_guessing_is_the_dashed_diagonal_and_each_attack_has_its_auc():
+    _, ax = roc_curves(SCORES, IS_MEMBER, "Found")
+    guess = ax.lines[0]
+    assert guess.get_linestyle() == "--"
+    assert guess.get_xdata().tolist() == guess.get_ydata().tolist() == [0.25, 1]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["guessing (AUC 0.50)", "sure (AUC 1.00)", "mixed (AUC 0.50)"]
+
+
+def test_roc_curves_have_colours_of_their_own_and_roles_keep_theirs():
+    names = ["loss", "federated", "zlib", "Min-K%", "Min-K%++"]
+    _, ax = roc_curves(dict.fromkeys(names, SCORES["mixed"]), IS_MEMBER, "Found")
+    colors = [line.get_color() for line in ax.lines]
+    assert len(set(colors)) == 6
+    assert colors[2] == COLORS["federated"]
+
+
+def test_a_roc_figure_has_its_takeaway_on_top_and_can_be_a_panel():
+    fig, (left, right) = plt.subplots(1, 2)
+    assert roc_curves(SCORES, IS_MEMBER, "Found", ax=right) == (fig, right)
+    assert (len(left.lines), len(right.lines)) == (0, 3)
+    assert right.get_title("left") == "Found"
+    assert right.get_xlabel() == "false positive rate (non-members accused)"
+    assert right.get_ylabel() == "true positive rate (members found)"
+
+
+@pytest.mark.parametrize(
+    ("scores", "is_member", "message"),
+    [
+        ([1.0, 2.0], [True, True], "2 of 2 are members"),
+        ([1.0, 2.0], [False, False], "0 of 2 are members"),
+        ([1.0], [True, False], r"'loss' has scores of shape \(1,\); one for each of the 2"),
+        ([1.0, np.nan], [True, False], "none of them NaN"),
+    ],
+)
+def test_scores_that_make_no_roc_curve_are_refused(scores, is_member, message):
+    with pytest.raises(ValueError, match=message):
+        roc_curves({"loss": scores}, is_member, "Found")

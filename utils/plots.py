@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score, roc_curve
 
 # One colour a role, the same in every lesson (Okabe and Ito's colour-blind-safe palette).
 COLORS = {
@@ -208,4 +209,57 @@ def spread(
     ax.set(xlabel=xlabel, yticks=range(len(groups)), yticklabels=list(groups))
     ax.set_ylim(len(groups) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
+    return fig, ax
+
+
+def roc_curves(
+    scores: Mapping[str, np.ndarray],
+    is_member: np.ndarray,
+    title: str,
+    *,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """ROC curves of membership inference attacks on log axes, with the line of guessing.
+
+    Log axes show the corner that matters: whom an attack finds while it accuses next to nobody
+    wrongly (Carlini et al. 2022, arXiv:2112.03570). They begin where one non-member is accused.
+
+    Args:
+        scores: by the attack's name, one number an example; higher means "was in". The legend
+            gives each attack's AUC.
+        is_member: bool, which examples were trained on.
+        title: the takeaway.
+        ax: draw here instead of in a new figure.
+
+    Raises:
+        ValueError: if there are no members or no others, or a score is missing or NaN.
+    """
+    is_member = np.asarray(is_member, bool)
+    if is_member.ndim != 1 or is_member.all() or not is_member.any():
+        raise ValueError(
+            f"{is_member.sum()} of {is_member.size} are members: some must be, not all"
+        )
+    for name, values in scores.items():
+        if np.shape(values) != is_member.shape or np.isnan(values).any():
+            raise ValueError(
+                f"'{name}' has scores of shape {np.shape(values)}; one for each of the "
+                f"{is_member.size} examples is needed, none of them NaN"
+            )
+    fig, ax = (ax.figure, ax) if ax else plt.subplots()
+    lowest = 1 / (~is_member).sum()
+    ax.plot([lowest, 1], [lowest, 1], color="#555555", ls="--", lw=1, label="guessing (AUC 0.50)")
+    for name, values in scores.items():
+        fpr, tpr, _ = roc_curve(is_member, values, drop_intermediate=False)
+        label = f"{name} (AUC {roc_auc_score(is_member, values):.2f})"
+        ax.step(fpr, tpr, where="post", color=COLORS.get(name), label=label)
+    ax.set(
+        title=title,
+        xlabel="false positive rate (non-members accused)",
+        ylabel="true positive rate (members found)",
+        xscale="log",
+        yscale="log",
+        xlim=(lowest, 1),
+        ylim=(lowest, 1.05),  # a perfect attack's line is not cut in half
+    )
+    ax.legend(loc="lower right")
     return fig, ax

@@ -6,7 +6,7 @@ from datasets import Dataset
 from flwr_datasets.partitioner import NaturalIdPartitioner
 
 from utils import caching
-from utils.llm import load_cards, make_quiz
+from utils.llm import load_cards, make_quiz, shared_parts
 from utils.llm.flashcards import SIMILAR, _in_a_sentence, _quoted, _system_name, tfidf
 
 
@@ -116,7 +116,7 @@ def test_quiz_options_are_plausible(cards):
     by_answer = {}
     for row in cards["held_out"]:
         by_answer.setdefault(row["answer"], []).append(row)
-    quiz = make_quiz(cards["held_out"], 200)
+    quiz = make_quiz(cards["held_out"], 150)
     ratios = []
     for q in quiz:
         assert len(set(q.options)) == 4
@@ -127,9 +127,29 @@ def test_quiz_options_are_plausible(cards):
             if i != q.right:
                 ratios.append(len(option) / len(right))
     assert 0.8 < np.median(ratios) < 1.25
-    assert np.bincount([q.right for q in quiz], minlength=4).min() > 25  # no favourite place
+    assert np.bincount([q.right for q in quiz], minlength=4).min() > 20  # no favourite place
     longest = np.mean([max(q.options, key=len) == q.options[q.right] for q in quiz])
     assert longest < 0.4  # length alone does not tell
+
+
+def guesses_right(quiz):
+    """The chance that who only looks for the question's words finds the right option."""
+    shares = []
+    for q in quiz:
+        clues = [shared_parts(q.question, option) for option in q.options]
+        most = max(clues)
+        shares.append((clues[q.right] == most) / clues.count(most))
+    return np.mean(shares)
+
+
+def test_words_of_the_question_do_not_give_the_answer_away(cards):
+    assert guesses_right(make_quiz(cards["held_out"], 150)) < 0.3
+    assert guesses_right(make_quiz(cards["held_out"], 150, clues=True)) > 0.7
+
+
+def test_clues_are_runs_of_five_letters_within_words():
+    assert shared_parts("What is cardiomyopathy?", "A disease of the Cardiac muscle.") == 1
+    assert shared_parts("What is a short face?", "A lack of a fine voice.") == 0
 
 
 def test_the_same_seed_gives_the_same_quiz(cards):

@@ -80,6 +80,22 @@ def test_adapters_come_out_and_go_in_unchanged(tiny):
     assert all(torch.equal(adapter_state(tiny)[name], w) for name, w in state.items())
 
 
+def test_with_a_frozen_only_b_is_trained_handed_out_and_taken_in(tiny):
+    add_lora(tiny, 4, freeze_a=True)
+    state = adapter_state(tiny)
+    assert state
+    assert all("lora_B" in name for name in state)
+    assert sum(w.numel() for w in state.values()) == tiny.parameter_counts()[0]
+    first = {n: p.clone() for n, p in tiny.model.named_parameters() if "lora_A" in n}
+    load_adapter_state(tiny, {name: torch.randn_like(w) for name, w in state.items()})
+    now = dict(tiny.model.named_parameters())
+    assert all(torch.equal(now[name], w) for name, w in first.items())
+    assert not any(torch.equal(adapter_state(tiny)[name], w) for name, w in state.items())
+    add_lora(tiny, 4)
+    with pytest.raises(ValueError, match=r"missing .*lora_A"):
+        load_adapter_state(tiny, state)
+
+
 def test_a_copy_of_the_adapter_is_handed_out(tiny):
     add_lora(tiny, 2)
     adapter_state(tiny)[next(iter(adapter_state(tiny)))].fill_(7)

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from utils.llm import LowerLayers, adapter_state, add_lora, evaluate, fine_tune, tokenize
+from utils.llm import (
+    LLM,
+    LowerLayers,
+    adapter_state,
+    add_lora,
+    evaluate,
+    fine_tune,
+    lora_off,
+    tokenize,
+)
 from utils.llm.training import MAX_TOKENS, like_lengths, token_losses
 
 
@@ -126,6 +135,54 @@ def test_settings_out_of_range_are_named(tiny, cards, wrong):
     add_lora(tiny, 2)
     with pytest.raises(ValueError, match=r"must be at least 1, lr above 0"):
         fine_tune(tiny, cards, progress=False, **wrong)
+
+
+def test_a_question_without_room_for_its_answer_is_refused(tiny):
+    with pytest.raises(ValueError, match=r"'word word .* tokens; question and answer"):
+        tokenize(tiny, [{"question": "word " * 300, "answer": "yes"}])
+
+
+def test_layers_made_for_other_adapters_are_refused(tiny, cards):
+    add_lora(tiny, 2, top_layers=1)
+    layers = LowerLayers(tiny)
+    fine_tune(tiny, cards, steps=1, layers=layers, progress=False)
+    add_lora(tiny, 4, top_layers=1)  # the layers below are the same ones
+    fine_tune(tiny, cards, steps=1, layers=layers, progress=False)
+    add_lora(tiny, 2, top_layers=2)
+    for use in (fine_tune, evaluate):
+        with pytest.raises(ValueError, match=r"end before layer 3, .* is now 2; make new ones"):
+            use(tiny, cards, layers=layers, progress=False)
+
+
+def test_layers_serve_with_the_adapters_off_too(tiny, cards):
+    plain = evaluate(tiny, cards, progress=False).loss
+    add_lora(tiny, 2, top_layers=1)
+    randomize(tiny)
+    layers = LowerLayers(tiny)
+    assert evaluate(tiny, cards, layers=layers, progress=False).loss != pytest.approx(plain)
+    with lora_off(tiny):
+        without = evaluate(tiny, cards, layers=layers, progress=False).loss
+    assert without == pytest.approx(plain, rel=1e-5)
+
+
+def test_a_model_of_another_family_is_refused(tiny, cards):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=49152, n_embd=8, n_layer=1, n_head=1)
+    other = LLM(GPT2LMHeadModel(config), tiny.tokenizer, "gpt")
+    with pytest.raises(ValueError, match=r"'gpt' is a GPT2LMHeadModel; .* Llama family"):
+        evaluate(other, cards, progress=False)
+
+
+def test_evaluation_over_cached_activations_agrees_and_can_be_trained_on(tiny, cards):
+    add_lora(tiny, 2, top_layers=1)
+    randomize(tiny)
+    layers = LowerLayers(tiny)
+    kept = [evaluate(tiny, cards, layers=layers, progress=False).loss for _ in range(2)]
+    plain = evaluate(tiny, cards, progress=False).loss
+    assert kept == pytest.approx([plain] * 2, rel=1e-5)
+    assert len(layers.kept) == len(cards)
+    fine_tune(tiny, cards, steps=1, layers=layers, progress=False)
 
 
 def test_nothing_to_train_or_to_train_on_is_said(tiny, cards):

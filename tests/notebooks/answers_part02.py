@@ -4,6 +4,8 @@
 A name begins with the lesson and the exercise: ``"L2.1 full"``.
 """
 
+import torch
+
 
 def lora_size(shapes, rank):
     return sum(rank * (i + o) for i, o in shapes)
@@ -28,10 +30,25 @@ def largest(losses):
     return means.index(max(means))
 
 
+def stack(bs, as_):
+    return torch.cat(bs, dim=1) / len(bs), torch.cat(as_)
+
+
+def clinics_needed(z, cohort, share, target):
+    return cohort * target / z / share
+
+
+def run_megabytes(parameters, bits, cohort, rounds):
+    return parameters * bits / 8 * 2 * cohort * rounds / 1e6
+
+
 RIGHT = {
     "L2.1": ("check_lora_size", lora_size),
     "L2.2": ("check_merge", merge),
     "L2.3": ("check_choice", choose),
+    "L3.1": ("check_stack", stack),
+    "L3.2": ("check_clinics_needed", clinics_needed),
+    "L3.3": ("check_run_megabytes", run_megabytes),
 }
 WRONG = {
     "L2.1 full": ("check_lora_size", lambda s, r: sum(i * o for i, o in s), "frozen layers"),
@@ -48,4 +65,28 @@ WRONG = {
     "L2.3 sums": ("check_choice", sums, "favour short options"),
     "L2.3 largest": ("check_choice", largest, "choose the smallest"),
     "L2.3 no such option": ("check_choice", lambda x: 7, "expected option 1"),
+    "L3.1 mean": ("check_stack", lambda b, a: (sum(b) / 3, sum(a) / 3), "the rank grows"),
+    "L3.1 sum": ("check_stack", lambda b, a: (torch.cat(b, 1), torch.cat(a)), "That is the sum"),
+    "L3.1 twice": (
+        "check_stack",
+        lambda b, a: (torch.cat(b, 1) / 3, torch.cat(a) / 3),
+        "divide one of them",
+    ),
+    "L3.1 one": ("check_stack", lambda b, a: sum(b), "two matrices"),
+    "L3.1 flat": ("check_stack", lambda b, a: (b[0], a[0][0]), "must be matrices"),
+    "L3.1 wrong way": ("check_stack", lambda b, a: (torch.cat(b), a[0]), "b needs 5 rows"),
+    "L3.1 first": ("check_stack", lambda b, a: (b[0], a[0]), "largest difference"),
+    "L3.2 cohort": ("check_clinics_needed", lambda z, c, s, t: c * t / z, "That is the cohort"),
+    "L3.2 squared": (
+        "check_clinics_needed",
+        lambda z, c, s, t: c * (t / z) ** 2 / s,
+        "no squares",
+    ),
+    "L3.2 text": ("check_clinics_needed", lambda *a: "many", "Return a number"),
+    "L3.2 twice": ("check_clinics_needed", lambda *a: 2 * clinics_needed(*a), "expected 1000"),
+    "L3.3 one way": ("check_run_megabytes", lambda *a: run_megabytes(*a) / 2, "way up"),
+    "L3.3 bits": ("check_run_megabytes", lambda *a: run_megabytes(*a) * 8, "8 bits"),
+    "L3.3 bytes": ("check_run_megabytes", lambda *a: run_megabytes(*a) * 1e6, "a million"),
+    "L3.3 none": ("check_run_megabytes", lambda *a: None, "Return a number"),
+    "L3.3 off": ("check_run_megabytes", lambda *a: run_megabytes(*a) * 1.5, "expected about"),
 }

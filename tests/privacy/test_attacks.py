@@ -168,6 +168,31 @@ def test_the_auc_interval_covers_the_truth():
     assert covered >= 50  # 57 expected; under 50 once in 500 times
 
 
+def test_the_tpr_interval_covers_the_truth_given_enough_strangers():
+    covered = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        scores = random.normal(1.5, 1, 400), random.normal(0, 1, 400)
+        low, high = membership(*scores, resamples=50, fpr=0.05).tpr_interval
+        covered += low <= 0.4424 <= high  # 1 - Phi(1.645 - 1.5)
+        assert high - low < 0.3
+    assert covered >= 33  # 38 expected; under 33 once in 1,000 times
+
+
+def test_another_false_positive_rate_can_be_asked_for():
+    strangers = np.arange(100.0)
+    members = np.full(50, 70.5)
+    assert membership(members, strangers, resamples=20, fpr=0.29).tpr == 1.0  # 71 … 99: 29
+    assert membership(members, strangers, resamples=20, fpr=0.28).tpr == 0.0
+    assert membership(np.full(50, 99.5), strangers, resamples=20, fpr=0.0).tpr == 1.0
+
+
+@pytest.mark.parametrize("fpr", [-0.1, 1.0, math.nan])
+def test_a_false_positive_rate_out_of_range_is_refused(fpr):
+    with pytest.raises(ValueError, match=r"fpr is .* at least 0, below 1"):
+        membership(np.arange(50.0), np.arange(50.0), fpr=fpr)
+
+
 @pytest.mark.parametrize("z", [1.0, 3.0])
 def test_the_empirical_epsilon_stays_below_the_true_one_and_comes_near(z):
     true, bounds = gaussian_epsilon(z, 1e-3), []

@@ -48,7 +48,12 @@ class Marks(NamedTuple):
 
 
 def evaluate(
-    llm: LLM, cards: Iterable[dict], *, batch_size: int = 16, progress: bool = True
+    llm: LLM,
+    cards: Iterable[dict],
+    *,
+    batch_size: int = 16,
+    layers: LowerLayers | None = None,
+    progress: bool = True,
 ) -> Evaluation:
     """Loss on the answers of cards; the model is left as it is.
 
@@ -56,9 +61,17 @@ def evaluate(
         llm: the model, with or without adapters.
         cards: with ``question`` and ``answer``.
         batch_size: cards at once; it does not change the result.
+        layers: to keep cached activations from one call to the next.
         progress: show a bar.
+
+    Raises:
+        ValueError: for a batch size below 1, no cards, or ``layers`` made for other adapters.
     """
-    losses = _losses(llm, tokenize(llm, cards), batch_size, "evaluating", progress)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    layers = layers or LowerLayers(llm, keep=False)
+    layers.require_current()
+    losses = _losses(layers, tokenize(llm, cards), batch_size, progress)
     by_card = np.array([own.mean() for own in losses])
     return Evaluation(float(np.concatenate(losses).mean()), by_card)
 
@@ -149,17 +162,14 @@ def rouge_l(
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: cached activations may be trained on later
 def _losses(
-    llm: LLM, tokens: Sequence[Tokens], batch_size: int, title: str, progress: bool
+    layers: LowerLayers, tokens: Sequence[Tokens], batch_size: int, progress: bool
 ) -> list[np.ndarray]:
     """Cross-entropy of each answer token, by card, computed in batches of like length."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    layers = LowerLayers(llm, keep=False)
     order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids))
     losses: list[np.ndarray] = [np.empty(0)] * len(tokens)
-    with progress_bar(progress, total=len(tokens), desc=title, unit="card") as bar:
+    with progress_bar(progress, total=len(tokens), desc="evaluating", unit="card") as bar:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             for i, own in zip(batch, token_losses(layers, [tokens[i] for i in batch]), strict=True):

@@ -89,7 +89,8 @@ def _load(source: str, dtype: torch.dtype) -> tuple[nn.Module, PreTrainedTokeniz
     tokenizer = AutoTokenizer.from_pretrained(source)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype), tokenizer
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa")
+    return model, tokenizer  # LowerLayers relies on sdpa: without a mask it is causal
 
 
 def _convert_bundled(folder: Path) -> None:
@@ -129,6 +130,7 @@ def add_lora(
     top_layers: int | None = None,
     targets: Sequence[str] = ("q_proj", "v_proj"),
     alpha: float = 16,
+    freeze_a: bool = False,
     seed: int = 0,
 ) -> None:
     """Put LoRA adapters on the model (Hu et al. 2021, arXiv:2106.09685); only they are trained.
@@ -142,6 +144,7 @@ def add_lora(
         top_layers: adapt only so many of the last layers; by default all.
         targets: names of the linear layers that get one.
         alpha: the adapter's output is scaled by alpha / rank.
+        freeze_a: train the second matrix only (FFA-LoRA, arXiv:2403.12313).
         seed: of the first matrix, which starts at random.
 
     Raises:
@@ -167,6 +170,9 @@ def add_lora(
         # peft asks transformers for an attribute by its old name
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         llm.model = get_peft_model(llm.model, config)
+    for name, p in llm.model.named_parameters():
+        if freeze_a and "lora_A" in name:
+            p.requires_grad_(False)
     llm.model.eval()
 
 
@@ -187,18 +193,20 @@ def lora_off(llm: LLM) -> Iterator[None]:
 
 
 def adapter_state(llm: LLM) -> dict[str, torch.Tensor]:
-    """A copy of the adapters' weights by name: what a federation sends.
+    """A copy of the adapters' trained weights by name: what a federation sends.
 
     Raises:
         ValueError: if the model has no adapters.
     """
-    _require_lora(llm)
-    state = get_peft_model_state_dict(llm.model)
+    if not isinstance(llm.model, PeftModel):
+        raise ValueError("the model has no adapters; call add_lora first")
+    trained = {name: p for name, p in llm.model.named_parameters() if p.requires_grad}
+    state = get_peft_model_state_dict(llm.model, state_dict=trained)
     return {name: w.detach().float().cpu().clone() for name, w in state.items()}
 
 
 def load_adapter_state(llm: LLM, state: Mapping[str, torch.Tensor]) -> None:
-    """Set the adapters' weights.
+    """Set the adapters' trained weights.
 
     Raises:
         ValueError: if the model has no adapters, or names or shapes differ from its own.
@@ -217,11 +225,6 @@ def load_adapter_state(llm: LLM, state: Mapping[str, torch.Tensor]) -> None:
                 f"{tuple(own[name].shape)}. Was it trained with another rank?"
             )
     set_peft_model_state_dict(llm.model, dict(state))
-
-
-def _require_lora(llm: LLM) -> None:
-    if not isinstance(llm.model, PeftModel):
-        raise ValueError("the model has no adapters; call add_lora first")
 
 
 def ask(llm: LLM, question: str, max_new_tokens: int = 48) -> str:

@@ -27,13 +27,23 @@ class Tokens(NamedTuple):
 
 
 def tokenize(llm: LLM, cards: Iterable[dict]) -> list[Tokens]:
-    """Cards, each with a ``question`` and an ``answer``, as token ids."""
+    """Cards, each with a ``question`` and an ``answer``, as token ids.
+
+    Raises:
+        ValueError: if there are none, or a question leaves no room for its answer.
+    """
     cards = list(cards)
     if not cards:
         raise ValueError("there are no cards")
     encode = lambda texts: llm.tokenizer(texts, add_special_tokens=False)["input_ids"]  # noqa: E731
     prompts = encode([llm.prompt(card["question"]) for card in cards])
     answers = encode([card["answer"] for card in cards])
+    for card, prompt in zip(cards, prompts, strict=True):
+        if len(prompt) >= MAX_TOKENS:
+            raise ValueError(
+                f"the question '{card['question'][:40]}…' has {len(prompt)} tokens; question and "
+                f"answer together may have {MAX_TOKENS}"
+            )
     end = llm.tokenizer.eos_token_id
     return [
         Tokens([*prompt, *answer, end][:MAX_TOKENS], len(prompt))
@@ -51,19 +61,42 @@ class LowerLayers:
     Args:
         llm: of the Llama family (Llama, SmolLM, Mistral, Qwen): layers in ``model.layers``.
         keep: whether to keep activations for later passes.
+
+    Raises:
+        ValueError: if the model is built otherwise.
     """
 
     def __init__(self, llm: LLM, keep: bool = True) -> None:
         base = llm.model.get_base_model() if hasattr(llm.model, "get_base_model") else llm.model
-        self.body, self.head = base.model, base.get_output_embeddings()
-        trained = [
-            index
-            for index, layer in enumerate(self.body.layers)
-            if any(p.requires_grad for p in layer.parameters())
-        ]
-        self.first_trained = min(trained, default=0)
+        self.body, self.head = getattr(base, "model", None), base.get_output_embeddings()
+        parts = ("embed_tokens", "layers", "rotary_emb", "norm")
+        if not all(hasattr(self.body, part) for part in parts):
+            raise ValueError(
+                f"'{llm.name}' is a {type(base).__name__}; training and evaluation need a model "
+                "of the Llama family (Llama, SmolLM, Mistral, Qwen)"
+            )
+        self.first_trained = self._first_trained() or 0
         self.pad = llm.tokenizer.pad_token_id
         self.kept: dict[tuple[int, ...], torch.Tensor] | None = {} if keep else None
+
+    def _first_trained(self) -> int | None:
+        for index, layer in enumerate(self.body.layers):
+            if any(p.requires_grad for p in layer.parameters()):
+                return index
+        return None  # no adapters, or they are off
+
+    def require_current(self) -> None:
+        """Refuse to go on if lower layers are trained now than when this was made.
+
+        Raises:
+            ValueError: if so.
+        """
+        lowest = self._first_trained()
+        if lowest is not None and lowest < self.first_trained:
+            raise ValueError(
+                f"these LowerLayers end before layer {self.first_trained}, but the lowest layer "
+                f"that is trained is now {lowest}; make new ones after add_lora"
+            )
 
     def hidden(self, batch: Sequence[Tokens]) -> torch.Tensor:
         """Last hidden states ``(cards, longest, width)``; beyond a card's end without meaning.
@@ -193,6 +226,7 @@ def fine_tune(
     tokens = tokenize(llm, cards)
     several = epochs > 1 if steps is None else steps * batch_size > len(tokens)
     layers = layers or LowerLayers(llm, keep=several)
+    layers.require_current()
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(trained, lr=lr)
     batches = like_lengths(tokens, batch_size, generator)

@@ -69,7 +69,12 @@ def _pld_epsilon(noise_multiplier: float, sampling_rate: float, rounds: int, del
 
 @lru_cache(maxsize=32)  # the slow part, and the same for any number of rounds
 def _one_release(noise_multiplier: float, sampling_rate: float) -> PrivacyLossDistribution:
-    return from_gaussian_mechanism(noise_multiplier, sampling_prob=sampling_rate)
+    # losses spread like 1 / z²: little noise would take minutes on the library's grid of 1e-4;
+    # a coarser one is still an upper bound
+    grid = 1e-4 * max(1.0, 0.25 / noise_multiplier**2)
+    return from_gaussian_mechanism(
+        noise_multiplier, sampling_prob=sampling_rate, value_discretization_interval=grid
+    )
 
 
 def _rdp_epsilon(noise_multiplier: float, sampling_rate: float, rounds: int, delta: float) -> float:

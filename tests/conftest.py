@@ -12,8 +12,7 @@ def bundled():
     return load_llm()
 
 
-@pytest.fixture
-def tiny(bundled):
+def make_tiny(tokenizer):
     from transformers import LlamaConfig, LlamaForCausalLM  # after utils, see its docstring
 
     config = LlamaConfig(
@@ -29,7 +28,12 @@ def tiny(bundled):
     )
     torch.manual_seed(0)
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
-    return LLM(model, bundled.tokenizer, "tiny")
+    return LLM(model, tokenizer, "tiny")
+
+
+@pytest.fixture
+def tiny(bundled):
+    return make_tiny(bundled.tokenizer)
 
 
 CARDS = [

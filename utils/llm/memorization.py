@@ -1,0 +1,201 @@
+"""What a language model can be made to write again, word for word.
+
+Texts are cards, of which the answer counts, or plain texts without a question, given as a
+string or as token ids.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+
+import numpy as np
+import torch
+
+from utils.llm.model import LLM
+from utils.llm.training import LowerLayers, Tokens, tokenize
+from utils.progress import progress_bar
+
+Text = Mapping | str | Sequence[int]
+
+
+def greedy_match(
+    llm: LLM,
+    texts: Iterable[Text],
+    *,
+    batch_size: int = 16,
+    layers: LowerLayers | None = None,
+    progress: bool = True,
+) -> list[np.ndarray]:
+    """How far greedy decoding would follow each text, from each prefix of it.
+
+    Greedy decoding writes the true tokens exactly as long as each is the likeliest after those
+    before it. So one reading of the text answers for all prefixes, and nothing is generated.
+
+    Args:
+        llm: the model, with or without adapters.
+        texts: cards, strings, or token ids; the token that ends an answer is left out.
+        batch_size: texts at once; it does not change the result.
+        layers: to keep cached activations from one call to the next.
+        progress: show a bar.
+
+    Returns:
+        For each text int64 ``(tokens,)``: entry k is how many true tokens follow in a row if
+        the first k are given. Of a plain text, entry 0 is 0: nothing follows from nothing.
+
+    Raises:
+        ValueError: if there are no texts, one has fewer than two tokens, or ``layers`` were
+            made for other adapters.
+    """
+    texts = list(texts)
+    tokens = _as_tokens(llm, texts)
+    matches: list[np.ndarray] = [np.empty(0, int)] * len(tokens)
+    for i, logits, wanted in predictions(llm, tokens, batch_size, layers, progress):
+        right = (logits.argmax(dim=1) == wanted).tolist()
+        if not isinstance(texts[i], Mapping):
+            right.insert(0, False)
+        elif tokens[i].ids[-1] == llm.tokenizer.eos_token_id:
+            right.pop()
+        runs = [0]
+        for correct in reversed(right):
+            runs.append(runs[-1] + 1 if correct else 0)
+        matches[i] = np.array(runs[:0:-1])
+    return matches
+
+
+def extractable(matches: Sequence[np.ndarray], given: int, length: int | None = None) -> np.ndarray:
+    """Which texts greedy decoding continues exactly, once their first tokens are given.
+
+    "k-extractable", with k tokens given (Carlini et al. 2023, arXiv:2202.07646, where the next
+    50 tokens count).
+
+    Args:
+        matches: from ``greedy_match``.
+        given: so many tokens of each text are in the prompt, at least 0.
+        length: so many more must follow; by default all the rest.
+
+    Returns:
+        bool ``(texts,)``; its mean is the share that can be extracted.
+
+    Raises:
+        ValueError: if a text has too few tokens for the question to make sense.
+    """
+    shortest = min((len(match) for match in matches), default=0)
+    if given < 0 or (length is not None and length < 1) or given + (length or 1) > shortest:
+        raise ValueError(
+            f"given={given}, length={length}: given must be at least 0, length at least 1, and "
+            f"together at most {shortest}, the tokens of the shortest text"
+        )
+    return np.array([m[given] >= (length or len(m) - given) for m in matches])
+
+
+def sample_answers(
+    llm: LLM,
+    question: str,
+    count: int,
+    *,
+    chat: bool = True,
+    temperature: float = 1.0,
+    max_new_tokens: int = 48,
+    seed: int = 0,
+) -> list[str]:
+    """Answers drawn at random, each token with the chance that the model gives it.
+
+    Args:
+        llm: the model, with or without adapters.
+        question: in words; or, with ``chat=False``, any text that is to be continued.
+        count: of answers.
+        chat: put the question into the model's chat form. To give the answer's beginning too,
+            continue ``llm.prompt(question) + beginning`` with ``chat=False``.
+        temperature: divides the logits; below 1 likely tokens become likelier still.
+        max_new_tokens: at most so long.
+        seed: the same seed gives the same answers; torch's global generator is left as it is.
+
+    Raises:
+        ValueError: for values out of range, or an empty prompt.
+    """
+    prompt = llm.prompt(question) if chat else question
+    if count < 1 or max_new_tokens < 1 or not 0 < temperature < math.inf or not prompt:
+        raise ValueError(
+            f"count={count}, max_new_tokens={max_new_tokens}, temperature={temperature}, question "
+            f"{question[:40]!r}: the first two must be at least 1, the temperature above 0 and "
+            "finite, and the prompt not empty"
+        )
+    tokens = llm.tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(llm.device)
+    cuda = [llm.device] if llm.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), torch.inference_mode():
+        torch.manual_seed(seed)
+        output = llm.model.generate(
+            **tokens,
+            max_new_tokens=max_new_tokens,
+            num_return_sequences=count,
+            do_sample=True,
+            temperature=temperature,
+            top_p=1.0,
+            top_k=0,  # by default transformers would draw from the 50 likeliest tokens only
+            pad_token_id=llm.tokenizer.pad_token_id,
+            eos_token_id=llm.tokenizer.eos_token_id,
+        )[:, tokens["input_ids"].shape[1] :]
+    return llm.tokenizer.batch_decode(output, skip_special_tokens=True)
+
+
+def longest_match(produced: str | Sequence[int], truth: str | Sequence[int]) -> int:
+    """The longest run of words, or of token ids, that both have in common, anywhere.
+
+    Words are compared without case and punctuation.
+    """
+    runs = [
+        re.findall(r"\w+", text.lower()) if isinstance(text, str) else list(text)
+        for text in (produced, truth)
+    ]
+    return SequenceMatcher(None, *runs, autojunk=False).find_longest_match().size
+
+
+@torch.no_grad()  # not inference mode: cached activations may be trained on later
+def predictions(
+    llm: LLM,
+    tokens: Sequence[Tokens],
+    batch_size: int,
+    layers: LowerLayers | None,
+    progress: bool,
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """What the model expects at each answer token, card by card, the shortest first.
+
+    Yields:
+        The card's index, logits float32 ``(answer tokens, vocabulary)``, and the true tokens,
+        int64 ``(answer tokens,)``.
+
+    Raises:
+        ValueError: for a batch size below 1, or ``layers`` made for other adapters.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    layers = layers or LowerLayers(llm, keep=False)
+    layers.require_current()
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids))
+    with progress_bar(progress, total=len(tokens), desc="reading", unit="text") as bar:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            states = layers.hidden([tokens[i] for i in batch])
+            for i, own in zip(batch, states, strict=True):  # all logits at once would be large
+                first, ids = tokens[i].answer_start, tokens[i].ids
+                wanted = torch.tensor(ids[first:], device=own.device)
+                yield i, layers.head(own[first - 1 : len(ids) - 1]).float(), wanted
+                bar.update()
+
+
+def _as_tokens(llm: LLM, texts: Sequence[Text]) -> list[Tokens]:
+    """Cards as in training; plain texts whole, scored from their second token on."""
+    if not texts:
+        raise ValueError("there are no texts")
+    tokens = []
+    for text in texts:
+        if isinstance(text, Mapping):
+            tokens += tokenize(llm, [text])
+            continue
+        encode = isinstance(text, str)
+        ids = llm.tokenizer(text, add_special_tokens=False)["input_ids"] if encode else list(text)
+        if len(ids) < 2:
+            raise ValueError(f"the text {text!r} has {len(ids)} tokens; at least 2 are needed")
+        tokens.append(Tokens(ids, 1))
+    return tokens
