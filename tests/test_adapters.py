@@ -112,6 +112,22 @@ def test_an_adapter_of_another_rank_or_name_is_refused(tiny):
         load_adapter_record(tiny, ArrayRecord(foreign))
 
 
+def test_a_training_that_keeps_its_losses_reports_none(tiny, clinics):
+    add_lora(tiny, 2, top_layers=1)
+    seen = []
+
+    def mod(message, context, call_next):
+        reply = call_next(message, context)
+        seen.append(dict(reply.content["metrics"]))
+        return reply
+
+    app = clinic_app(tiny, clinics, lambda llm, cards, config, seed: None, mods=[mod])
+    run = simulate(server(tiny, plain(), 1), app, 2, progress=False)
+    assert not run.failures
+    assert sorted(m["num-examples"] for m in seen) == [2, 3]
+    assert all(list(m) == ["num-examples"] for m in seen)
+
+
 def test_mods_are_applied(tiny, clinics):
     add_lora(tiny, 2, top_layers=1)
     seen = []

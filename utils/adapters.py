@@ -17,8 +17,9 @@ from flwr.serverapp.strategy import FedAvg
 
 from utils.llm import LLM, LowerLayers, adapter_state, fine_tune, load_adapter_state
 
-# trains the model's adapter on a clinic's cards: (llm, cards, config, seed) → losses by step
-Training = Callable[[LLM, Dataset, Mapping, int], Sequence[float]]
+# trains the model's adapter on a clinic's cards: (llm, cards, config, seed) → losses by step,
+# or None where these must not leave the clinic
+Training = Callable[[LLM, Dataset, Mapping, int], Sequence[float] | None]
 
 
 def adapter_record(llm: LLM) -> ArrayRecord:
@@ -51,7 +52,7 @@ def clinic_app(
     """A ClientApp that plays each clinic by its number, on one shared model.
 
     Its reply to *train* holds the trained adapter, the number of the clinic's cards as the
-    weight, and the loss before the first step.
+    weight, and the loss before the first step, unless the training keeps its losses.
 
     Args:
         llm: with adapters on; its base weights are never changed.
@@ -67,7 +68,9 @@ def clinic_app(
         cards = own_cards[context.node_config["partition-id"]]
         load_adapter_record(llm, message.content["arrays"])
         losses = training(llm, cards, message.content["config"], random.getrandbits(31))
-        metrics = MetricRecord({"loss": losses[0], "num-examples": len(cards)})
+        metrics = MetricRecord({"num-examples": len(cards)})
+        if losses is not None:
+            metrics["loss"] = losses[0]
         reply = RecordDict({"arrays": adapter_record(llm), "metrics": metrics})
         return Message(reply, reply_to=message)
 
