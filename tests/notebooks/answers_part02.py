@@ -4,6 +4,7 @@
 A name begins with the lesson and the exercise: ``"L2.1 full"``.
 """
 
+import numpy as np
 import torch
 
 
@@ -42,6 +43,29 @@ def run_megabytes(parameters, bits, cohort, rounds):
     return parameters * bits / 8 * 2 * cohort * rounds / 1e6
 
 
+def min_k(values, k):
+    return np.sort(values)[: max(1, int(k * len(values)))].mean()
+
+
+def exposure(true, others):
+    return np.log2(len(others) + 1) - np.log2(1 + (others <= true).sum())
+
+
+def choose_defence(rows, most_loss):
+    fitting = [row for row in rows if row["loss"] <= most_loss]
+    best = min(fitting, key=lambda row: (row["exposure"], row["auc"]), default=None)
+    return best and best["name"]
+
+
+def any_defence(rows, most_loss):
+    return choose_defence(rows, most_loss) or rows[0]["name"]
+
+
+def by_exposure_alone(rows, most_loss):
+    fitting = [row for row in rows[::-1] if row["loss"] <= most_loss]
+    return min(fitting, key=lambda row: row["exposure"])["name"] if fitting else None
+
+
 RIGHT = {
     "L2.1": ("check_lora_size", lora_size),
     "L2.2": ("check_merge", merge),
@@ -49,6 +73,9 @@ RIGHT = {
     "L3.1": ("check_stack", stack),
     "L3.2": ("check_clinics_needed", clinics_needed),
     "L3.3": ("check_run_megabytes", run_megabytes),
+    "L4.1": ("check_min_k", min_k),
+    "L4.2": ("check_exposure", exposure),
+    "L4.3": ("check_defence", choose_defence),
 }
 WRONG = {
     "L2.1 full": ("check_lora_size", lambda s, r: sum(i * o for i, o in s), "frozen layers"),
@@ -89,4 +116,25 @@ WRONG = {
     "L3.3 bytes": ("check_run_megabytes", lambda *a: run_megabytes(*a) * 1e6, "a million"),
     "L3.3 none": ("check_run_megabytes", lambda *a: None, "Return a number"),
     "L3.3 off": ("check_run_megabytes", lambda *a: run_megabytes(*a) * 1.5, "expected about"),
+    "L4.1 likeliest": ("check_min_k", lambda v, k: -min_k(-v, k), "take the least likely"),
+    "L4.1 sum": ("check_min_k", lambda v, k: min_k(v, k) * max(1, int(k * len(v))), "their sum"),
+    "L4.1 all": ("check_min_k", lambda v, k: v.mean(), "mean over all tokens"),
+    "L4.1 sign": ("check_min_k", lambda v, k: -min_k(v, k), "keep the sign"),
+    "L4.1 none": (
+        "check_min_k",
+        lambda v, k: np.sort(v)[: int(k * len(v))].sum() / max(1e-9, int(k * len(v))),
+        "take at least one",
+    ),
+    "L4.1 text": ("check_min_k", lambda v, k: "low", "Return a number"),
+    "L4.1 off": ("check_min_k", lambda v, k: min_k(v, k) - 1, "expected -"),
+    "L4.2 nats": ("check_exposure", lambda t, o: exposure(t, o) * np.log(2), "base 2"),
+    "L4.2 ties": ("check_exposure", lambda t, o: exposure(t - 1e-9, o), "just as much"),
+    "L4.2 highest": ("check_exposure", lambda t, o: 3 - np.log2(1 + (o > t).sum()), "lowest loss"),
+    "L4.2 list": ("check_exposure", lambda t, o: [1.0], "Return a number"),
+    "L4.2 off": ("check_exposure", lambda t, o: exposure(t, o) + 1, "has rank 1 of 8"),
+    "L4.3 dear": ("check_defence", lambda rows, loss: "DP-SGD", "above the budget"),
+    "L4.3 unknown": ("check_defence", lambda rows, loss: "magic", "one of the rows"),
+    "L4.3 nothing fits": ("check_defence", any_defence, "return None"),
+    "L4.3 tie": ("check_defence", by_exposure_alone, "lower AUC"),
+    "L4.3 exposed": ("check_defence", lambda rows, loss: "none", "is less exposed"),
 }

@@ -1,0 +1,85 @@
+"""Checks of the exercises in L4."""
+
+import math
+
+import numpy as np
+
+from utils.lesson import exercise
+
+
+@exercise("Common words are easy for every model; the surprising ones tell members apart.")
+def check_min_k(function):
+    """Exercise 1."""
+    draw = np.random.default_rng(0)
+    for length, k in ((10, 0.2), (7, 0.5), (3, 0.2), (5, 1.0)):
+        values = -draw.exponential(2.0, length)
+        count = max(1, int(k * length))
+        answer, right = function(values.copy(), k), np.sort(values)[:count].mean()
+        if not np.isscalar(answer) or isinstance(answer, str | bool):
+            return f"Return a number; you return {type(answer).__name__}."
+        if math.isclose(answer, right, rel_tol=1e-6):
+            continue
+        hints = {
+            "These are the likeliest tokens; take the least likely.": np.sort(values)[
+                -count:
+            ].mean(),
+            "That is their sum; take the mean.": np.sort(values)[:count].sum(),
+            "That is the mean over all tokens: minus the loss.": values.mean(),
+            "Log-probabilities are negative, and higher must mean member: keep the sign.": -right,
+        }
+        if length * k < 1:
+            return f"Of {length} tokens and k = {k}, take at least one."
+        for hint, wrong in hints.items():
+            if math.isclose(answer, wrong, rel_tol=1e-6):
+                return hint
+        return f"For {length} tokens and k = {k}, expected {right:.4f}, got {answer:.4f}."
+    return None
+
+
+@exercise("With n candidates the most that can be shown is log2(n) bits.")
+def check_exposure(function):
+    """Exercise 2."""
+    others = np.array([5.0, 7.0, 9.0, 6.0, 8.0, 10.0, 11.0])
+    for true, rank in ((4.0, 1), (7.5, 4), (12.0, 8), (5.0, 2)):
+        answer, right = function(true, others.copy()), math.log2(8) - math.log2(rank)
+        if not np.isscalar(answer) or isinstance(answer, str | bool):
+            return f"Return a number; you return {type(answer).__name__}."
+        if math.isclose(answer, right, abs_tol=1e-9):
+            continue
+        if math.isclose(answer, right * math.log(2), rel_tol=1e-6):
+            return "In bits: the logarithm to the base 2."
+        if true == 5.0:
+            return "A candidate that costs just as much counts against the secret."
+        if math.isclose(answer, math.log2(8) - math.log2(9 - rank), abs_tol=1e-6):
+            return "Rank 1 is the lowest loss, not the highest."
+        return (
+            f"A secret that costs {true} among {len(others)} others has rank {rank} of 8: expected "
+            f"{right:.3f} bits, got {answer:.3f}."
+        )
+    return None
+
+
+@exercise("And you would say to whom it applies: evidence from this attack, or a guarantee.")
+def check_defence(function):
+    """Exercise 3."""
+    rows = [
+        {"name": "none", "loss": 2.4, "exposure": 19.0, "auc": 0.9},
+        {"name": "fewer passes", "loss": 2.5, "exposure": 6.0, "auc": 0.6},
+        {"name": "no duplicates", "loss": 2.4, "exposure": 6.0, "auc": 0.8},
+        {"name": "DP-SGD", "loss": 2.9, "exposure": 1.4, "auc": 0.5},
+    ]
+    for budget, right in ((3.0, "DP-SGD"), (2.5, "fewer passes"), (2.45, "no duplicates")):
+        answer = function([dict(row) for row in rows], budget)
+        if answer == right:
+            continue
+        chosen = next((row for row in rows if row["name"] == answer), None)
+        if chosen is None:
+            return f"Return the name of one of the rows; you return {answer!r}."
+        if chosen["loss"] > budget:
+            return f"'{answer}' has a loss of {chosen['loss']}, above the budget of {budget}."
+        if chosen["exposure"] == 6.0 and budget == 2.5:
+            return "Two are equally exposed; the one with the lower AUC is better."
+        return f"With a loss of at most {budget}, '{right}' is less exposed than '{answer}'."
+    if function([dict(row) for row in rows], 1.0) is not None:
+        return "If nothing fits the budget, return None."
+    return None
