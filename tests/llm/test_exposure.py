@@ -8,6 +8,8 @@ import torch
 from scipy.stats import norm
 
 from utils.llm import (
+    LowerLayers,
+    add_lora,
     estimate_exposure,
     exposure,
     make_canaries,
@@ -196,3 +198,55 @@ def test_exposure_is_measured_exactly_where_it_is_high_and_by_sample_where_not(t
     assert not result.extrapolated
     assert measure_exposure(tiny, middle) != measure_exposure(tiny, middle, seed=1)
     assert measure_exposure(tiny, middle) == measure_exposure(tiny, middle)
+
+
+def likelier(llm, ids, digits, budget):
+    """How many numbers of six digits cost at most ``budget``, by reading each beginning alone."""
+    beginnings = [(ids, budget)]
+    for _ in range(6):
+        grown = []
+        for start, left in beginnings:
+            log_p = llm.model(torch.tensor([start])).logits[0, -1].double().log_softmax(dim=0)
+            grown += [([*start, d], left + log_p[d].item()) for d in digits]
+        beginnings = [(start, left) for start, left in grown if left >= 0]
+    return len(beginnings)
+
+
+@torch.no_grad()
+def test_the_rank_is_right_where_each_digit_depends_on_all_before_it(tiny):
+    for layer in tiny.model.model.layers:  # attention that matters, predictions that are sharp
+        layer.self_attn.o_proj.weight.data *= 30
+    digits = [tiny.tokenizer(d, add_special_tokens=False)["input_ids"][0] for d in "0123456789"]
+    tiny.model.model.embed_tokens.weight.data[digits] *= 3
+    tiny.model.model.norm.weight.data *= 40
+    canary = make_canaries(1)[0]
+    (card,) = tokenize(tiny, [canary.card])
+    ids, secret = card.ids[: card.answer_start + secret_position(tiny, canary)], ""
+    ranks = []
+    for place in range(6):  # the likeliest digit each time, but once the second
+        logits = tiny.model(torch.tensor([ids + [digits[int(d)] for d in secret]])).logits[0, -1]
+        secret += str(logits[digits].argsort(descending=True)[int(place == 2)].item())
+    for own in (with_secret(canary, secret), with_secret(canary, secret[:5] + "7")):
+        (cost,) = secret_losses(tiny, own, [own.secret])
+        ranks.append(secret_rank(tiny, own, most=400))
+        assert ranks[-1] == likelier(tiny, ids, digits, cost + 1e-3)
+    assert 1 < min(ranks) < max(ranks)
+
+
+def test_kept_activations_change_no_exposure_and_follow_the_adapter(tiny):
+    add_lora(tiny, 2, top_layers=1)
+    layers, canary = LowerLayers(tiny), make_canaries(1)[0]
+    first = secret_losses(tiny, canary, ["123456", "654321"], layers=layers)
+    assert len(layers.kept) == 1
+    for p in tiny.model.parameters():
+        if p.requires_grad:
+            torch.nn.init.normal_(p, std=0.5)
+    after = secret_losses(tiny, canary, ["123456", "654321"], layers=layers)
+    assert len(layers.kept) == 1
+    assert after == pytest.approx(secret_losses(tiny, canary, ["123456", "654321"]), rel=1e-5)
+    assert abs(after - first).min() > 1e-3
+    kept = measure_exposure(tiny, canary, samples=60, layers=layers)
+    assert kept == pytest.approx(measure_exposure(tiny, canary, samples=60), rel=1e-3)
+    add_lora(tiny, 2, top_layers=2)
+    with pytest.raises(ValueError, match="make new ones after add_lora"):
+        measure_exposure(tiny, canary, layers=layers)

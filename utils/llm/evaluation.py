@@ -110,6 +110,7 @@ def answer_quiz(
     return Marks(np.array(right))
 
 
+@torch.no_grad()  # not inference mode: cached activations may be trained on later
 def option_losses(
     layers: LowerLayers, groups: Sequence[Sequence[Tokens]]
 ) -> list[list[torch.Tensor]]:
@@ -117,7 +118,11 @@ def option_losses(
 
     All stand in one sequence: a group's prompt once, then its options. An option sees the
     prompt and itself, and its positions go on from the prompt's end.
+
+    Raises:
+        ValueError: if ``layers`` were made for other adapters.
     """
+    layers.require_current()
     ids, positions, group, option, before, wanted = [], [], [], [], [], []
     for number, cards in enumerate(groups):
         start, first = cards[0].answer_start, len(ids)

@@ -3,7 +3,6 @@
 Carlini et al. 2019, "The Secret Sharer", arXiv:1802.08232.
 """
 
-import copy
 import math
 import random
 from collections.abc import Sequence
@@ -39,9 +38,13 @@ def exposure(rank: float, space: int = SECRETS) -> float:
     return math.log2(space) - math.log2(rank)
 
 
-@torch.inference_mode()
 def secret_losses(
-    llm: LLM, canary: Canary, candidates: Sequence[str], *, batch_size: int = 64
+    llm: LLM,
+    canary: Canary,
+    candidates: Sequence[str],
+    *,
+    batch_size: int = 64,
+    layers: LowerLayers | None = None,
 ) -> np.ndarray:
     """What each record number would cost the model, given the question and the answer so far.
 
@@ -52,13 +55,14 @@ def secret_losses(
         canary: whose answer is followed up to its record number.
         candidates: record numbers of six digits, as text.
         batch_size: candidates at once; it does not change the result.
+        layers: to keep cached activations from one call to the next, for the same candidates.
 
     Returns:
         Negative log-likelihood of the six digits together (nats), float64 ``(candidates,)``.
 
     Raises:
-        ValueError: if a candidate is not six digits, there are none, or the tokenizer does not
-            split numbers into digits.
+        ValueError: if a candidate is not six digits, there are none, the tokenizer does not
+            split numbers into digits, or ``layers`` were made for other adapters.
     """
     wrong = [c for c in candidates if len(c) != DIGITS or not (c.isascii() and c.isdigit())]
     if wrong or not len(candidates) or batch_size < 1:
@@ -70,7 +74,8 @@ def secret_losses(
     start = card.answer_start + position
     digit = _digit_tokens(llm)
     tokens = [Tokens([*card.ids[:start], *(digit[d] for d in c)], start) for c in candidates]
-    layers, losses = LowerLayers(llm, keep=False), []
+    layers = layers or LowerLayers(llm, keep=False)
+    losses: list[float] = []
     for first in range(0, len(tokens), batch_size):
         (group,) = option_losses(layers, [tokens[first : first + batch_size]])
         losses += [own.double().sum().item() for own in group]
@@ -143,7 +148,7 @@ def secret_rank(llm: LLM, canary: Canary, most: int = 100) -> int | None:
     Args:
         llm: the model, with or without adapters.
         canary: its answer is followed up to its record number.
-        most: beginnings followed at once (about 3 MB each with the bundled model).
+        most: beginnings followed at once; all are read in one sequence, each sees its own digits.
 
     Returns:
         The rank, or None where too many beginnings are likelier than the secret.
@@ -158,43 +163,53 @@ def secret_rank(llm: LLM, canary: Canary, most: int = 100) -> int | None:
     digits = torch.tensor(list(_digit_tokens(llm).values()), device=llm.device)
     limit = secret_losses(llm, canary, [canary.secret])[0] + 1e-3  # for rounding
     output = llm.model(ids, use_cache=True, logits_to_keep=1)
-    before, starts, losses = output.past_key_values, ids.new_empty(1, 0), torch.zeros(1)
-    for length in range(1, DIGITS + 1):
-        log_p = output.logits[:, -1].double().log_softmax(dim=1)[:, digits].cpu()
+    seen, losses = torch.ones(ids.shape, dtype=torch.bool), torch.zeros(1)
+    for length in range(DIGITS):
+        log_p = output.logits[0].double().log_softmax(dim=1)[:, digits].cpu()
         costs = losses[:, None] - log_p
         kept, digit = (costs <= limit).nonzero(as_tuple=True)
-        if length == DIGITS:
+        if length == DIGITS - 1:
             break
         if not 0 < len(kept) <= most:
             return None
         losses = costs[kept, digit]
-        starts = torch.cat([starts[kept], digits[digit][:, None]], dim=1)
-        cache = copy.deepcopy(before)
-        cache.batch_repeat_interleave(len(kept))
-        output = llm.model(starts, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        seen = torch.cat([seen[kept], torch.eye(len(kept), dtype=torch.bool)], dim=1)
+        output = llm.model(
+            digits[digit][None],
+            past_key_values=output.past_key_values,
+            attention_mask=seen[None, None].to(llm.device),
+            position_ids=torch.full((1, len(kept)), ids.shape[1] + length, device=llm.device),
+        )
     return max(1, len(kept))
 
 
-def measure_exposure(llm: LLM, canary: Canary, *, samples: int = 200, seed: int = 0) -> Exposure:
-    """A canary's exposure: exact by ``secret_rank`` where that succeeds, else estimated.
+def measure_exposure(
+    llm: LLM,
+    canary: Canary,
+    *,
+    samples: int = 200,
+    seed: int = 0,
+    layers: LowerLayers | None = None,
+) -> Exposure:
+    """A canary's exposure: estimated, and where no sample comes before it, exact if possible.
 
     Args:
         llm: the model, with or without adapters.
         canary: planted or not.
         samples: record numbers to compare with, at least 50.
         seed: of their draw; the same seed compares all canaries with the same numbers.
+        layers: to keep cached activations from one call to the next.
 
     Raises:
-        ValueError: for fewer than 50 samples, or if the tokenizer does not split numbers.
+        ValueError: for fewer than 50 samples, if the tokenizer does not split numbers, or
+            ``layers`` were made for other adapters.
     """
-    (true,) = secret_losses(llm, canary, [canary.secret])
-    # less likely than among equals, it will not have a low rank: the search would be in vain
-    rank = secret_rank(llm, canary) if true < math.log(SECRETS) else None
-    if rank is not None:
-        return Exposure(exposure(rank), exposure(rank), False)
     draw = random.Random(seed)
     others = [f"{draw.randrange(SECRETS):0{DIGITS}d}" for _ in range(samples)]
-    return estimate_exposure(true, secret_losses(llm, canary, others))
+    true, *losses = secret_losses(llm, canary, [canary.secret, *others], layers=layers)
+    estimate = estimate_exposure(true, np.array(losses))
+    rank = secret_rank(llm, canary) if min(losses) > true else None  # else the rank is not low
+    return estimate if rank is None else Exposure(exposure(rank), exposure(rank), False)
 
 
 def _digit_tokens(llm: LLM) -> dict[str, int]:

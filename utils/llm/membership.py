@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 
 from utils.llm.memorization import predictions
 from utils.llm.model import LLM
@@ -64,8 +65,8 @@ def membership_scores(
     for i, logits, wanted in predictions(llm, tokens, batch_size, layers, progress):
         log_p = logits.log_softmax(dim=1)
         p = log_p.exp()
-        mean = (p * log_p).sum(dim=1)
-        deviation = (p * (log_p - mean[:, None]).square()).sum(dim=1).sqrt()
+        mean = torch.linalg.vecdot(p, log_p)
+        deviation = torch.linalg.vecdot(p, (log_p - mean[:, None]).square()).sqrt()
         own = log_p.gather(1, wanted[:, None])[:, 0]
         z = (own - mean) / deviation.clamp_min(1e-6)  # a certain prediction has none
         least = max(1, int(k * len(own)))

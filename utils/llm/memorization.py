@@ -177,10 +177,11 @@ def predictions(
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             states = layers.hidden([tokens[i] for i in batch])
-            for i, own in zip(batch, states, strict=True):  # all logits at once would be large
-                first, ids = tokens[i].answer_start, tokens[i].ids
-                wanted = torch.tensor(ids[first:], device=own.device)
-                yield i, layers.head(own[first - 1 : len(ids) - 1]).float(), wanted
+            spans = [(tokens[i].answer_start - 1, len(tokens[i].ids) - 1) for i in batch]
+            scored = torch.cat([own[a:b] for own, (a, b) in zip(states, spans, strict=True)])
+            logits = layers.head(scored).float().split([b - a for a, b in spans])
+            for i, own in zip(batch, logits, strict=True):
+                yield i, own, torch.tensor(tokens[i].ids[-len(own) :], device=own.device)
                 bar.update()
 
 
