@@ -1,6 +1,7 @@
 """Exposure: known answers, an estimate that is right on average, bounds that hold."""
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -250,3 +251,26 @@ def test_kept_activations_change_no_exposure_and_follow_the_adapter(tiny):
     add_lora(tiny, 2, top_layers=2)
     with pytest.raises(ValueError, match="make new ones after add_lora"):
         measure_exposure(tiny, canary, layers=layers)
+
+
+def test_a_secret_is_compared_with_numbers_that_have_nothing_to_do_with_the_canaries(
+    tiny, monkeypatch
+):
+    canaries, compared = make_canaries(200), []
+
+    def spy(llm, canary, candidates, **settings):
+        compared.append(candidates)
+        return np.linspace(60, 70, len(candidates))
+
+    monkeypatch.setattr(import_module("utils.llm.exposure"), "secret_losses", spy)
+    for canary in (canaries[0], canaries[0]._replace(secret="")):
+        measure_exposure(tiny, canary, samples=200)
+    (secret, *others), (_, *same) = compared
+    assert secret == canaries[0].secret
+    assert others == same
+    assert len(set(others)) > 195
+    assert len(set(others) & {canary.secret for canary in canaries}) <= 1
+    measure_exposure(tiny, canaries[0]._replace(secret=others[7]), samples=200)
+    _, *without = compared[-1]
+    assert without[:7] == others[:7]
+    assert without[7:199] == others[8:]

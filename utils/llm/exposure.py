@@ -17,6 +17,7 @@ from utils.llm.evaluation import option_losses
 from utils.llm.model import LLM
 from utils.llm.training import LowerLayers, Tokens, tokenize
 
+_MOST = 100  # beginnings that the search for a rank follows at once
 _FEW = 10  # with fewer samples below the truth, its rank is uncertain by a third or more
 
 
@@ -138,7 +139,7 @@ def estimate_exposure(
 
 
 @torch.inference_mode()
-def secret_rank(llm: LLM, canary: Canary, most: int = 100) -> int | None:
+def secret_rank(llm: LLM, canary: Canary, most: int = _MOST) -> int | None:
     """The exact rank of a secret among all 10^6, found without trying them all, if it is low.
 
     A number that starts with digits less likely than the whole secret cannot come before it.
@@ -191,7 +192,7 @@ def measure_exposure(
     seed: int = 0,
     layers: LowerLayers | None = None,
 ) -> Exposure:
-    """A canary's exposure: estimated, and where no sample comes before it, exact if possible.
+    """A canary's exposure: exact where its rank is low, else estimated from a sample.
 
     Args:
         llm: the model, with or without adapters.
@@ -204,11 +205,17 @@ def measure_exposure(
         ValueError: for fewer than 50 samples, if the tokenizer does not split numbers, or
             ``layers`` were made for other adapters.
     """
-    draw = random.Random(seed)
-    others = [f"{draw.randrange(SECRETS):0{DIGITS}d}" for _ in range(samples)]
+    draw = random.Random(f"exposure {seed}")  # not the numbers that make_canaries drew
+    others: list[str] = []
+    while len(others) < samples:
+        number = f"{draw.randrange(SECRETS):0{DIGITS}d}"
+        if number != canary.secret:
+            others.append(number)
     true, *losses = secret_losses(llm, canary, [canary.secret, *others], layers=layers)
     estimate = estimate_exposure(true, np.array(losses))
-    rank = secret_rank(llm, canary) if min(losses) > true else None  # else the rank is not low
+    # at most e^loss numbers are as likely as the truth, mostly far fewer
+    low = min(losses) > true and true < 2 * math.log(_MOST)
+    rank = secret_rank(llm, canary) if low else None
     return estimate if rank is None else Exposure(exposure(rank), exposure(rank), False)
 
 
