@@ -453,6 +453,12 @@ def test_guessing_is_the_dashed_diagonal_and_each_attack_has_its_auc():
     assert labels == ["guessing (AUC 0.50)", "sure (AUC 1.00)", "mixed (AUC 0.50)"]
 
 
+def test_roc_curves_take_the_colours_they_are_given():
+    colors = {"sure": "#111111", "mixed": "#222222"}
+    _, ax = roc_curves(SCORES, IS_MEMBER, "Found", colors=colors)
+    assert [line.get_color() for line in ax.lines[1:]] == ["#111111", "#222222"]
+
+
 def test_roc_curves_have_colours_of_their_own_and_roles_keep_theirs():
     names = ["loss", "federated", "zlib", "Min-K%", "Min-K%++"]
     _, ax = roc_curves(dict.fromkeys(names, SCORES["mixed"]), IS_MEMBER, "Found")

@@ -217,6 +217,7 @@ def roc_curves(
     is_member: np.ndarray,
     title: str,
     *,
+    colors: Mapping[str, str] | None = None,
     ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
     """ROC curves of membership inference attacks on log axes, with the line of guessing.
@@ -229,6 +230,7 @@ def roc_curves(
             gives each attack's AUC.
         is_member: bool, which examples were trained on.
         title: the takeaway.
+        colors: by the attack's name; by default those of ``COLORS`` for its names.
         ax: draw here instead of in a new figure.
 
     Raises:
@@ -246,12 +248,12 @@ def roc_curves(
                 f"{is_member.size} examples is needed, none of them NaN"
             )
     fig, ax = (ax.figure, ax) if ax else plt.subplots()
-    lowest = 1 / (~is_member).sum()
+    colors, lowest = colors or COLORS, 1 / (~is_member).sum()
     ax.plot([lowest, 1], [lowest, 1], color="#555555", ls="--", lw=1, label="guessing (AUC 0.50)")
     for name, values in scores.items():
         fpr, tpr, _ = roc_curve(is_member, values, drop_intermediate=False)
         label = f"{name} (AUC {roc_auc_score(is_member, values):.2f})"
-        ax.step(fpr, tpr, where="post", color=COLORS.get(name), label=label)
+        ax.step(fpr, tpr, where="post", color=colors.get(name), label=label)
     ax.set(
         title=title,
         xlabel="false positive rate (non-members accused)",

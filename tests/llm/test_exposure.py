@@ -6,18 +6,17 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
 
 from utils.llm import (
     LowerLayers,
     add_lora,
-    estimate_exposure,
+    draw_secrets,
+    estimate_rank,
     exposure,
     make_canaries,
     measure_exposure,
     secret_losses,
     secret_position,
-    secret_rank,
     tokenize,
 )
 
@@ -36,86 +35,94 @@ def test_a_rank_outside_the_space_is_refused(rank):
         exposure(rank, 1000)
 
 
-def estimates(z, count, repetitions=30):
-    """Of a secret whose loss lies z standard deviations from the mean of a normal."""
-    return [
-        estimate_exposure(60 + z, np.random.default_rng(seed).normal(60, 1, count))
-        for seed in range(repetitions)
-    ]
+def chances(spread):
+    """Of 10^4 secrets, the likeliest first: from nearly one for all to a few for most."""
+    values = np.random.default_rng(0).normal(0, spread, 10_000)
+    return np.sort(np.exp(values) / np.exp(values).sum())[::-1]
 
 
-@pytest.mark.parametrize(
-    ("z", "count", "extrapolated", "tolerance"),
-    [(0, 100, False, 0.1), (-1, 500, False, 0.1), (-3, 500, True, 0.3), (-4, 500, True, 0.8)],
-)
-def test_a_secret_of_known_rank_is_estimated_by_sample_or_by_fit(z, count, extrapolated, tolerance):
-    results = estimates(z, count)
-    assert {result.extrapolated for result in results} == {extrapolated}
-    true = -math.log2(norm.cdf(z))  # 1, 2.66, 9.53 and 14.95 bits
-    assert np.mean([result.bits for result in results]) == pytest.approx(true, abs=tolerance)
+def estimates(p, index, uniform, by_model, repetitions=300):
+    """Ranks of one secret, each from a new sample of both kinds."""
+    losses, ranks = -np.log(p), []
+    for seed in range(repetitions):
+        random = np.random.default_rng([1, seed])
+        evenly = random.permutation(len(p))[:uniform]
+        own = random.choice(len(p), by_model, p=p)
+        sample = np.setdiff1d(np.r_[evenly, own].astype(int), index)
+        counts = {"uniform": uniform, "by_model": by_model, "space": len(p)}
+        ranks.append(estimate_rank(losses[index], losses[sample], **counts))
+    return np.array(ranks)
 
 
-def test_by_sampling_the_share_of_the_sample_stands_for_the_space():
-    losses = 50 + np.arange(100.0)
-    result = estimate_exposure(69.5, losses, space=10**6)  # 20 of 100 are lower
-    assert result.bits == pytest.approx(math.log2(10**6) - math.log2(1 + 999_999 * 0.2))
-    assert not result.extrapolated
-    assert estimate_exposure(58.5, losses).extrapolated  # 9 are lower
-    assert not estimate_exposure(59.5, losses).extrapolated  # 10 are
+@pytest.mark.parametrize("spread", [0.5, 3.0])
+@pytest.mark.parametrize("index", [1000, 3000, 6000])
+def test_the_rank_is_right_on_average(spread, index):
+    for uniform, by_model in ((50, 0), (50, 50)):
+        ranks = estimates(chances(spread), index, uniform, by_model)
+        error = ranks.std() / math.sqrt(len(ranks))
+        assert ranks.mean() == pytest.approx(index + 1, abs=4 * error + 1)
+        assert ranks.std() < (0.5 if by_model else 1) * index
 
 
-def test_ties_count_against_the_truth():
-    assert estimate_exposure(50.0, np.full(100, 50.0)).bits == 0.0
+@pytest.mark.parametrize(("index", "tolerance"), [(0, 0.1), (3, 0.5), (30, 0.5), (300, 0.4)])
+def test_a_low_rank_is_found_by_the_models_own_draws(index, tolerance):
+    with_them = np.log2(estimates(chances(3.0), index, 50, 50))
+    assert np.sqrt(np.mean((with_them - math.log2(index + 1)) ** 2)) < tolerance
+    without = np.log2(estimates(chances(3.0), index, 50, 0))
+    assert np.sqrt(np.mean((without - math.log2(index + 1)) ** 2)) > 1.5 * tolerance
 
 
-def test_a_secret_below_all_others_gets_the_most_there_is():
-    assert estimate_exposure(30.0, np.full(100, 50.0)).bits == pytest.approx(math.log2(10**6))
-    far = estimate_exposure(20.0, np.random.default_rng(0).normal(60, 1, 100))
-    assert far.bits == pytest.approx(math.log2(10**6))
-    assert far.extrapolated
-    assert far.at_least == pytest.approx(5.08, abs=0.01)  # 95%: at most 2.95% are lower
+def test_with_all_secrets_in_the_sample_the_rank_is_counted():
+    losses = np.log([7.0, 5.0, 9.0, 6.0, 20.0, 30.0, 40.0])
+    for true, rank in ((math.log(4), 1), (math.log(6), 3), (math.log(8.5), 4), (4.0, 8)):
+        assert estimate_rank(true, losses, uniform=8, space=8) == rank  # a tie counts against it
 
 
-def test_a_secret_likelier_than_one_half_has_rank_1_whatever_the_fit():
-    wide = np.random.default_rng(0).gamma(4, 2, 200)  # a fit gives the truth about 12 bits
-    result = estimate_exposure(0.6, wide)
-    assert result.bits == result.at_least == pytest.approx(math.log2(10**6))
-    assert not result.extrapolated
-    third = estimate_exposure(1.2, wide)  # exp(1.2) = 3.3: two others may be as likely
-    assert third.bits >= math.log2(10**6 / 3)
-    assert third.at_least == pytest.approx(math.log2(10**6 / 3))
+def test_known_chances_of_being_drawn():
+    # others of chance 1/4 and 1/8; 2 of 10 drawn evenly, 3 by the model
+    missed = [(1 - 0.2) * 0.75**3, (1 - 0.2) * (7 / 8) ** 3]
+    expected = 1 + 1 / (1 - missed[0]) + 1 / (1 - missed[1])
+    counts = {"uniform": 2, "by_model": 3, "space": 10}
+    losses = [math.log(4), math.log(8), math.log(100)]
+    assert estimate_rank(math.log(9), losses, **counts) == pytest.approx(expected)
+
+
+def test_a_sample_that_finds_nothing_does_not_make_a_secret_the_first():
+    # drawn evenly, 50 of 10^6; a number like the truth is drawn by the model once in 10^3 times
+    rank = estimate_rank(math.log(1e3), [20.0], uniform=50, by_model=50)
+    assert rank == pytest.approx(1 / (1 - (1 - 5e-5) * (1 - 1e-3) ** 50))
+    assert estimate_rank(30.0, [40.0], uniform=50) == pytest.approx(20_000)
+    # but no more than e numbers have a chance above 1/e, and one above 1/2
+    assert estimate_rank(1.2, [20.0], uniform=50) == 3
+    assert estimate_rank(0.6, [0.5], uniform=50) == 1
 
 
 def test_random_secrets_have_an_exposure_of_1_44_bits_on_average():
     bits = []
     for seed in range(600):
         losses = np.random.default_rng([7, seed]).normal(60, 1, 151)
-        bits.append(estimate_exposure(losses[0], losses[1:]).bits)
+        bits.append(exposure(estimate_rank(losses[0], losses[1:], uniform=150)))
     assert np.mean(bits) == pytest.approx(1 / math.log(2), abs=4 * 1.44 / math.sqrt(600))
     assert np.median(bits) == pytest.approx(1.0, abs=0.3)
 
 
-@pytest.mark.parametrize("z", [0, -2, -4])
-def test_the_lower_bound_holds_in_95_percent_of_cases_and_is_not_idle(z):
-    true = -math.log2(norm.cdf(z))
-    bounds = np.array([result.at_least for result in estimates(z, 500, 200)])
-    assert (bounds <= true).mean() > 0.9
-    assert bounds.mean() > min(true * 0.7, 7)
-
-
 @pytest.mark.parametrize(
-    ("true", "losses"),
+    ("true", "losses", "counts", "message"),
     [
-        (1.0, np.ones(49)),
-        (1.0, np.ones((60, 2))),
-        (math.nan, np.ones(60)),
-        (1.0, np.full(60, np.inf)),
-        (-1.0, np.ones(60)),
+        (1.0, np.ones(9), {"uniform": 0}, "one of them above 0"),
+        (1.0, np.ones(9), {"uniform": -1, "by_model": 50}, "uniform can be 0 to 1000000"),
+        (1.0, np.ones(9), {"uniform": 11, "space": 10}, "uniform can be 0 to 10,"),
+        (1.0, np.ones(9), {"uniform": 50, "by_model": -1}, "by_model at least 0"),
+        (1.0, np.ones((9, 2)), {"uniform": 50}, "losses a vector"),
+        (1.0, np.ones(51), {"uniform": 25, "by_model": 25}, "51 losses from 50 draws"),
+        (math.nan, np.ones(9), {"uniform": 50}, "all finite"),
+        (1.0, np.full(9, np.inf), {"uniform": 50}, "all finite"),
+        (-1.0, np.ones(9), {"uniform": 50}, "between -1.0 and 1.0"),
     ],
 )
-def test_losses_that_allow_no_estimate_are_refused(true, losses):
-    with pytest.raises(ValueError, match=r"at least 50 of them are needed, and all must be finite"):
-        estimate_exposure(true, losses)
+def test_samples_that_allow_no_estimate_are_refused(true, losses, counts, message):
+    with pytest.raises(ValueError, match=message):
+        estimate_rank(true, losses, **counts)
 
 
 def test_secret_losses_are_those_of_reading_each_number_alone(tiny):
@@ -158,7 +165,7 @@ def all_secret_losses(llm, canary):
     before = card.ids[card.answer_start + secret_position(llm, canary) - 1]
     digits = [llm.tokenizer(d, add_special_tokens=False)["input_ids"][0] for d in "0123456789"]
     llm.model.model.embed_tokens.weight.data[[before, *digits]] += 0.1  # a digit follows a digit
-    llm.model.model.norm.weight.data *= 30  # and some much more often than others
+    llm.model.model.norm.weight.data *= 15  # and some much more often than others
     logs = llm.model(torch.tensor([[t] for t in [before, *digits]])).logits[:, 0]
     first, *then = -logs.double().log_softmax(dim=1)[:, digits].numpy()
     losses = first
@@ -171,67 +178,57 @@ def with_secret(canary, secret):
     return canary._replace(secret=secret, answer=canary.answer.replace(canary.secret, secret))
 
 
-def test_a_low_rank_is_found_exactly_without_trying_all_numbers(tiny):
+@pytest.mark.parametrize("index", [0, 1, 7, 50, 1000, 30_000, 300_000])
+def test_exposure_is_measured_within_a_bit_whatever_the_rank(tiny, index):
     canary = make_canaries(1)[0]
     losses = all_secret_losses(tiny, canary)
-    order = losses.argsort()
-    for number in (0, 1, 2, 7, 30):
-        own = with_secret(canary, f"{order[number]:06d}")
-        rank = int((losses <= losses[order[number]] + 1e-3).sum())
-        assert secret_losses(tiny, own, [own.secret]) == pytest.approx(
-            [losses[order[number]]], rel=1e-5
-        )
-        assert secret_rank(tiny, own) == rank
-        assert number < rank < 2 * number + 12
-    assert secret_rank(tiny, with_secret(canary, f"{order[500_000]:06d}")) is None
-    with pytest.raises(ValueError, match="most is 0"):
-        secret_rank(tiny, canary, most=0)
+    own = with_secret(canary, f"{losses.argsort()[index]:06d}")
+    rank = int((losses <= losses[int(own.secret)] + 1e-6).sum())  # each has some like it
+    assert index < rank < 1.5 * index + 10
+    bits = [measure_exposure(tiny, own, seed=seed, samples=100) for seed in range(6)]
+    assert bits == pytest.approx([exposure(rank)] * 6, abs=1)
+    assert np.mean(bits) == pytest.approx(exposure(rank), abs=0.5)
+    assert measure_exposure(tiny, own, seed=3, samples=100) == bits[3]
+    assert np.std(bits) > 0 or index < 10
 
 
-def test_exposure_is_measured_exactly_where_it_is_high_and_by_sample_where_not(tiny):
+def test_draws_are_the_models_own_with_their_losses(tiny):
     canary = make_canaries(1)[0]
-    order = all_secret_losses(tiny, canary).argsort()
-    best = with_secret(canary, f"{order[0]:06d}")
-    assert measure_exposure(tiny, best) == (exposure(1), exposure(1), False)
-    middle = with_secret(canary, f"{order[250_000]:06d}")
-    result = measure_exposure(tiny, middle, samples=1000)
-    assert result.bits == pytest.approx(2.0, abs=0.25)  # a quarter of all come before it
-    assert not result.extrapolated
-    assert measure_exposure(tiny, middle) != measure_exposure(tiny, middle, seed=1)
-    assert measure_exposure(tiny, middle) == measure_exposure(tiny, middle)
+    losses = all_secret_losses(tiny, canary)
+    chance = np.exp(-losses)
+    assert chance.sum() < 0.99  # it writes something else at times
+    drawn = [draw_secrets(tiny, canary, 40, seed=seed) for seed in range(100)]
+    for number, loss in drawn[0].items():
+        assert loss == pytest.approx(losses[int(number)], rel=1e-4)
+    different = np.mean([len(own) for own in drawn])
+    assert different == pytest.approx((1 - (1 - chance) ** 40).sum(), rel=0.05)
+    for number in losses.argsort()[:3]:
+        share = np.mean([f"{number:06d}" in own for own in drawn])
+        assert share == pytest.approx(1 - (1 - chance[number]) ** 40, abs=0.2)
+    assert draw_secrets(tiny, canary, 40, seed=7) == drawn[7] != drawn[8]
+    with pytest.raises(ValueError, match="count is 0"):
+        draw_secrets(tiny, canary, 0)
 
 
-def likelier(llm, ids, digits, budget):
-    """How many numbers of six digits cost at most ``budget``, by reading each beginning alone."""
-    beginnings = [(ids, budget)]
-    for _ in range(6):
-        grown = []
-        for start, left in beginnings:
-            log_p = llm.model(torch.tensor([start])).logits[0, -1].double().log_softmax(dim=0)
-            grown += [([*start, d], left + log_p[d].item()) for d in digits]
-        beginnings = [(start, left) for start, left in grown if left >= 0]
-    return len(beginnings)
+def test_a_model_that_writes_no_numbers_draws_none_and_shows_no_exposure(tiny):
+    canary = make_canaries(1)[0]
+    assert draw_secrets(tiny, canary, 50) == {}
+    assert measure_exposure(tiny, canary, samples=50) < 7  # a uniform sample cannot show more
 
 
 @torch.no_grad()
-def test_the_rank_is_right_where_each_digit_depends_on_all_before_it(tiny):
+def test_draws_depend_on_all_digits_before_them(tiny):
     for layer in tiny.model.model.layers:  # attention that matters, predictions that are sharp
         layer.self_attn.o_proj.weight.data *= 30
     digits = [tiny.tokenizer(d, add_special_tokens=False)["input_ids"][0] for d in "0123456789"]
-    tiny.model.model.embed_tokens.weight.data[digits] *= 3
-    tiny.model.model.norm.weight.data *= 40
+    tiny.model.model.embed_tokens.weight.data[digits] += 0.1
+    tiny.model.model.norm.weight.data *= 12
     canary = make_canaries(1)[0]
-    (card,) = tokenize(tiny, [canary.card])
-    ids, secret = card.ids[: card.answer_start + secret_position(tiny, canary)], ""
-    ranks = []
-    for place in range(6):  # the likeliest digit each time, but once the second
-        logits = tiny.model(torch.tensor([ids + [digits[int(d)] for d in secret]])).logits[0, -1]
-        secret += str(logits[digits].argsort(descending=True)[int(place == 2)].item())
-    for own in (with_secret(canary, secret), with_secret(canary, secret[:5] + "7")):
-        (cost,) = secret_losses(tiny, own, [own.secret])
-        ranks.append(secret_rank(tiny, own, most=400))
-        assert ranks[-1] == likelier(tiny, ids, digits, cost + 1e-3)
-    assert 1 < min(ranks) < max(ranks)
+    drawn = draw_secrets(tiny, canary, 2000)
+    assert len(drawn) > 20
+    expected = secret_losses(tiny, canary, list(drawn))
+    assert list(drawn.values()) == pytest.approx(expected.tolist(), rel=1e-4)
+    assert max(drawn.values()) - min(drawn.values()) > 1
 
 
 def test_kept_activations_change_no_exposure_and_follow_the_adapter(tiny):
@@ -260,7 +257,7 @@ def test_a_secret_is_compared_with_numbers_that_have_nothing_to_do_with_the_cana
 
     def spy(llm, canary, candidates, **settings):
         compared.append(candidates)
-        return np.linspace(60, 70, len(candidates))
+        return np.linspace(70, 60, len(candidates))
 
     monkeypatch.setattr(import_module("utils.llm.exposure"), "secret_losses", spy)
     for canary in (canaries[0], canaries[0]._replace(secret="")):
@@ -268,9 +265,18 @@ def test_a_secret_is_compared_with_numbers_that_have_nothing_to_do_with_the_cana
     (secret, *others), (_, *same) = compared
     assert secret == canaries[0].secret
     assert others == same
-    assert len(set(others)) > 195
+    assert len(set(others)) == 200
     assert len(set(others) & {canary.secret for canary in canaries}) <= 1
-    measure_exposure(tiny, canaries[0]._replace(secret=others[7]), samples=200)
-    _, *without = compared[-1]
-    assert without[:7] == others[:7]
-    assert without[7:199] == others[8:]
+
+
+def test_a_secret_that_is_drawn_does_not_come_before_itself(tiny, monkeypatch):
+    module, canary = import_module("utils.llm.exposure"), make_canaries(1)[0]
+    monkeypatch.setattr(module, "secret_losses", lambda *_, **__: np.r_[2.0, np.full(50, 30.0)])
+    drawn = {canary.secret: 2.0, "000001": 1.9}
+    monkeypatch.setattr(module, "draw_secrets", lambda *_, **__: drawn)
+    assert measure_exposure(tiny, canary, samples=50) == pytest.approx(exposure(2), abs=0.01)
+
+
+def test_too_few_samples_are_refused(tiny):
+    with pytest.raises(ValueError, match="samples is 9"):
+        measure_exposure(tiny, make_canaries(1)[0], samples=9)

@@ -68,12 +68,11 @@ def test_what_was_learned_by_heart_can_be_extracted_and_the_rest_cannot(memorize
 
 def test_exposure_is_full_for_what_was_learned_and_near_chance_for_the_rest(memorizer):
     for canary in CANARIES:
-        result = measure_exposure(memorizer, canary, samples=100)
+        bits = measure_exposure(memorizer, canary, samples=100)
         if canary.copies:
-            assert result.bits == result.at_least == pytest.approx(math.log2(10**6))
-            assert not result.extrapolated
+            assert bits == pytest.approx(math.log2(10**6))
         else:
-            assert result.bits < 6
+            assert bits < 6
 
 
 def test_matches_are_those_of_generating_from_every_prefix(memorizer, tiny):

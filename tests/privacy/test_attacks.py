@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import roc_auc_score
 
 from utils import vision
 from utils.privacy import gaussian_epsilon
@@ -144,6 +148,17 @@ def test_auc_and_tpr_of_known_distributions():
     assert result.auc_interval[0] < result.auc < result.auc_interval[1]
     assert result.auc_interval[1] - result.auc_interval[0] == pytest.approx(0.021, abs=0.005)
     assert result.tpr_interval[0] <= result.tpr <= result.tpr_interval[1]
+
+
+@given(
+    arrays(np.int64, st.integers(20, 40), elements=st.integers(-5, 5)),
+    arrays(np.int64, st.integers(20, 40), elements=st.integers(-5, 5)),
+)
+@settings(max_examples=30, deadline=None)
+def test_the_auc_is_that_of_sklearn_also_with_ties(members, strangers):
+    truth = np.r_[np.ones(len(members)), np.zeros(len(strangers))]
+    expected = roc_auc_score(truth, np.r_[members, strangers])
+    assert membership(members, strangers, resamples=2).auc == pytest.approx(expected)
 
 
 def test_perfect_and_reversed_scores():

@@ -4,12 +4,11 @@ from utils.llm.canaries import Canary, make_canaries, planted_cards, secret_posi
 from utils.llm.clinics import make_clinics, organ_system_of, shuffle_clinics
 from utils.llm.evaluation import Evaluation, Marks, answer_quiz, evaluate, rouge_l
 from utils.llm.exposure import (
-    Exposure,
-    estimate_exposure,
+    draw_secrets,
+    estimate_rank,
     exposure,
     measure_exposure,
     secret_losses,
-    secret_rank,
 )
 from utils.llm.flashcards import Quiz, load_cards, make_quiz, shared_parts
 from utils.llm.membership import membership_scores
@@ -33,7 +32,6 @@ __all__ = [
     "LLM",
     "Canary",
     "Evaluation",
-    "Exposure",
     "LowerLayers",
     "Marks",
     "Quiz",
@@ -41,7 +39,8 @@ __all__ = [
     "add_lora",
     "answer_quiz",
     "ask",
-    "estimate_exposure",
+    "draw_secrets",
+    "estimate_rank",
     "evaluate",
     "exposure",
     "extractable",
@@ -65,7 +64,6 @@ __all__ = [
     "sample_answers",
     "secret_losses",
     "secret_position",
-    "secret_rank",
     "shared_parts",
     "shuffle_clinics",
     "tokenize",

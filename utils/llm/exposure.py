@@ -6,19 +6,14 @@ Carlini et al. 2019, "The Secret Sharer", arXiv:1802.08232.
 import math
 import random
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import beta, skewnorm
 
 from utils.llm.canaries import DIGITS, SECRETS, Canary, secret_position
 from utils.llm.evaluation import option_losses
 from utils.llm.model import LLM
 from utils.llm.training import LowerLayers, Tokens, tokenize
-
-_MOST = 100  # beginnings that the search for a rank follows at once
-_FEW = 10  # with fewer samples below the truth, its rank is uncertain by a third or more
 
 
 def exposure(rank: float, space: int = SECRETS) -> float:
@@ -83,105 +78,102 @@ def secret_losses(
     return np.array(losses)
 
 
-class Exposure(NamedTuple):
-    """An estimate of exposure, in bits.
-
-    ``at_least``: a lower bound that needs no fit, with 95% confidence; ``extrapolated``:
-    whether ``bits`` comes from a fitted curve, because the sample ends too early.
-    """
-
-    bits: float
-    at_least: float
-    extrapolated: bool
-
-
-def estimate_exposure(
-    true_loss: float, sampled_losses: np.ndarray, space: int = SECRETS
-) -> Exposure:
-    """Exposure from a random sample of the space, as in arXiv:1802.08232.
-
-    - By sampling, where at least 10 samples cost no more than the truth: their share of the
-      sample stands for that of the space. Ties count against the truth, as in the paper.
-    - With fewer, a sample can only give a bound (none of 500: about 7 bits). Instead the share
-      is read from a skew-normal distribution fitted to the sampled losses: an extrapolation,
-      as good as the fit's tail.
-    - Probabilities sum to 1, so at most exp(loss) secrets are as likely as the true one. Where
-      that says more, it counts: a secret likelier than 1/2 has rank 1, whatever the fit.
-
-    Args:
-        true_loss: of the secret (nats), as from ``secret_losses``.
-        sampled_losses: of other secrets, drawn uniformly, ``(n,)``, n ≥ 50.
-        space: how many secrets were possible.
-
-    Raises:
-        ValueError: if there are fewer than 50 samples, or a loss is negative or not finite.
-    """
-    losses = np.asarray(sampled_losses, float)
-    every = np.r_[true_loss, losses.ravel()]
-    if losses.ndim != 1 or len(losses) < 50 or not np.isfinite(every).all() or every.min() < 0:
-        raise ValueError(
-            f"the true loss is {true_loss}, the sampled ones have shape {losses.shape}: at least "
-            "50 of them are needed, and all must be finite and not negative"
-        )
-    beaten_by, count = int((losses <= true_loss).sum()), len(losses)
-    by_sum = min(math.floor(math.exp(min(true_loss, 100))), space)  # the rank is no higher
-    most = beta.ppf(0.95, beaten_by + 1, count - beaten_by) if beaten_by < count else 1.0
-    at_least = exposure(min(max(most * space, 1), by_sum), space)  # Clopper-Pearson, one-sided
-    extrapolated = beaten_by < _FEW
-    if not extrapolated:
-        rank = 1 + (space - 1) * beaten_by / count
-    elif np.ptp(losses) > 0:
-        share = float(skewnorm.cdf(true_loss, *skewnorm.fit(losses)))
-        rank = min(max(share * space, 1), space)
-    else:  # all others are alike, and none comes before the truth
-        rank = 1
-    return Exposure(exposure(min(rank, by_sum), space), at_least, extrapolated and rank < by_sum)
-
-
 @torch.inference_mode()
-def secret_rank(llm: LLM, canary: Canary, most: int = _MOST) -> int | None:
-    """The exact rank of a secret among all 10^6, found without trying them all, if it is low.
+def draw_secrets(llm: LLM, canary: Canary, count: int, *, seed: int = 0) -> dict[str, float]:
+    """Record numbers as the model would write them, drawn digit by digit, and their losses.
 
-    A number that starts with digits less likely than the whole secret cannot come before it.
-    So the tree of digits is searched in breadth, and such branches are cut; the paper's own
-    extraction searches the same tree. Numbers as likely count against the truth.
+    All draws are read in one sequence, in which each beginning sees its own digits only.
 
     Args:
         llm: the model, with or without adapters.
-        canary: its answer is followed up to its record number.
-        most: beginnings followed at once; all are read in one sequence, each sees its own digits.
+        canary: whose answer is followed up to its record number.
+        count: of draws, at least 1.
+        seed: the same seed gives the same draws.
 
     Returns:
-        The rank, or None where too many beginnings are likelier than the secret.
+        Negative log-likelihood of the six digits together (nats) by number. A number drawn
+        twice is there once; draws that are no number (a word among the digits) are left out.
 
     Raises:
-        ValueError: if the tokenizer does not split numbers into digits, or most is below 1.
+        ValueError: if the tokenizer does not split numbers into digits, or count is below 1.
     """
-    if most < 1:
-        raise ValueError(f"most is {most}; at least 1 beginning must be followed")
+    if count < 1:
+        raise ValueError(f"count is {count}; at least 1 number must be drawn")
     (card,), position = tokenize(llm, [canary.card]), secret_position(llm, canary)
     ids = torch.tensor([card.ids[: card.answer_start + position]], device=llm.device)
     digits = torch.tensor(list(_digit_tokens(llm).values()), device=llm.device)
-    limit = secret_losses(llm, canary, [canary.secret])[0] + 1e-3  # for rounding
+    generator, seen = np.random.default_rng(seed), torch.ones(ids.shape, dtype=torch.bool)
+    starts, counts, losses = [""], np.array([count]), np.zeros(1)
     output = llm.model(ids, use_cache=True, logits_to_keep=1)
-    seen, losses = torch.ones(ids.shape, dtype=torch.bool), torch.zeros(1)
-    for length in range(DIGITS):
-        log_p = output.logits[0].double().log_softmax(dim=1)[:, digits].cpu()
-        costs = losses[:, None] - log_p
-        kept, digit = (costs <= limit).nonzero(as_tuple=True)
-        if length == DIGITS - 1:
+    for length in range(1, DIGITS + 1):
+        log_p = output.logits[0].double().log_softmax(dim=1)[:, digits].cpu().numpy()
+        p = np.exp(log_p)
+        drawn = generator.multinomial(counts, np.c_[p, 1 - np.minimum(p.sum(axis=1), 1)])[:, :10]
+        before, digit = drawn.nonzero()  # the beginnings to go on with, and how
+        counts, losses = drawn[before, digit], losses[before] - log_p[before, digit]
+        starts = [f"{starts[i]}{d}" for i, d in zip(before, digit, strict=True)]
+        if length == DIGITS or not starts:
             break
-        if not 0 < len(kept) <= most:
-            return None
-        losses = costs[kept, digit]
-        seen = torch.cat([seen[kept], torch.eye(len(kept), dtype=torch.bool)], dim=1)
+        seen = torch.cat([seen[before], torch.eye(len(starts), dtype=torch.bool)], dim=1)
+        position_ids = torch.full((1, len(starts)), ids.shape[1] + length - 1, device=llm.device)
         output = llm.model(
             digits[digit][None],
             past_key_values=output.past_key_values,
             attention_mask=seen[None, None].to(llm.device),
-            position_ids=torch.full((1, len(kept)), ids.shape[1] + length, device=llm.device),
+            position_ids=position_ids,
         )
-    return max(1, len(kept))
+    return dict(zip(starts, losses.tolist(), strict=True))
+
+
+def estimate_rank(
+    true_loss: float,
+    losses: Sequence[float] | np.ndarray,
+    *,
+    uniform: int,
+    by_model: int = 0,
+    space: int = SECRETS,
+) -> float:
+    """The rank of a secret by its loss, from a sample of the others.
+
+    Each number below the truth counts as many as it stands for: one over the chance that it is
+    in the sample (Horvitz and Thompson 1952), which is known, because numbers are drawn in two
+    known ways. The model's own draws find what it prefers, however rare; the uniform ones
+    cover the rest. The sum is right on average, and exact where all favourites are drawn.
+    Ties count against the truth, as in arXiv:1802.08232. Two bounds are kept:
+
+    - A sample that would hardly have found numbers as likely as the truth does not show that
+      there are none: the rank is at least one over the truth's own chance to be drawn.
+    - Probabilities sum to 1, so at most exp(true_loss) numbers are as likely as the truth.
+
+    Args:
+        true_loss: of the secret (nats), as from ``secret_losses``.
+        losses: of all different other secrets that were drawn, either way.
+        uniform: so many were drawn from the space with equal chances, without replacement.
+        by_model: so many draws were made by the model, with chances exp(-loss).
+        space: how many secrets are possible.
+
+    Raises:
+        ValueError: if the counts are out of range, more losses are there than draws, or a loss
+            is negative or not finite.
+    """
+    losses = np.asarray(losses, float)
+    every = np.r_[true_loss, losses.ravel()]
+    draws = uniform + by_model
+    if not (0 <= uniform <= space and by_model >= 0 and draws) or losses.shape[1:]:
+        raise ValueError(
+            f"uniform={uniform}, by_model={by_model}, losses of shape {losses.shape}: uniform can "
+            f"be 0 to {space}, by_model at least 0, one of them above 0, and losses a vector"
+        )
+    if len(losses) > draws or not np.isfinite(every).all() or every.min() < 0:
+        raise ValueError(
+            f"{len(losses)} losses from {draws} draws, between {every.min()} and {every.max()}: "
+            "at most one a draw, all finite and not negative"
+        )
+    below = np.r_[true_loss, losses[losses <= true_loss]]
+    missed = (1 - uniform / space) * (1 - np.exp(-below)) ** by_model
+    least, *others = 1 / (1 - missed)
+    by_sum = max(1, math.floor(math.exp(min(true_loss, 100))))
+    return float(min(max(1 + sum(others), least), by_sum, space))
 
 
 def measure_exposure(
@@ -191,32 +183,36 @@ def measure_exposure(
     samples: int = 200,
     seed: int = 0,
     layers: LowerLayers | None = None,
-) -> Exposure:
-    """A canary's exposure: exact where its rank is low, else estimated from a sample.
+) -> float:
+    """A canary's exposure in bits, by ``estimate_rank``.
+
+    Standard error, with 50 samples: none at rank 1, about a quarter of a bit for ranks of tens
+    to thousands, half a bit above that.
 
     Args:
         llm: the model, with or without adapters.
         canary: planted or not.
-        samples: record numbers to compare with, at least 50.
-        seed: of their draw; the same seed compares all canaries with the same numbers.
+        samples: record numbers drawn uniformly, at least 10; as many are drawn by the model,
+            unless a fifth of the uniform ones already come before the truth.
+        seed: of the draws; the same seed compares all canaries with the same uniform numbers.
         layers: to keep cached activations from one call to the next.
 
     Raises:
-        ValueError: for fewer than 50 samples, if the tokenizer does not split numbers, or
+        ValueError: for fewer than 10 samples, if the tokenizer does not split numbers, or
             ``layers`` were made for other adapters.
     """
+    if samples < 10:
+        raise ValueError(f"samples is {samples}; at least 10 numbers are needed")
     draw = random.Random(f"exposure {seed}")  # not the numbers that make_canaries drew
-    others: list[str] = []
-    while len(others) < samples:
-        number = f"{draw.randrange(SECRETS):0{DIGITS}d}"
-        if number != canary.secret:
-            others.append(number)
+    others = [f"{number:0{DIGITS}d}" for number in draw.sample(range(SECRETS), samples)]
     true, *losses = secret_losses(llm, canary, [canary.secret, *others], layers=layers)
-    estimate = estimate_exposure(true, np.array(losses))
-    # at most e^loss numbers are as likely as the truth, mostly far fewer
-    low = min(losses) > true and true < 2 * math.log(_MOST)
-    rank = secret_rank(llm, canary) if low else None
-    return estimate if rank is None else Exposure(exposure(rank), exposure(rank), False)
+    sample = dict(zip(others, losses, strict=True))
+    by_model = samples if (np.array(losses) <= true).mean() < 0.2 else 0
+    if by_model:
+        sample |= draw_secrets(llm, canary, by_model, seed=seed)
+    sample.pop(canary.secret, None)
+    rank = estimate_rank(true, [*sample.values()], uniform=samples, by_model=by_model)
+    return exposure(rank)
 
 
 def _digit_tokens(llm: LLM) -> dict[str, int]:

@@ -125,10 +125,15 @@ def sample_answers(
     cuda = [llm.device] if llm.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.inference_mode():
         torch.manual_seed(seed)
+        cache = None
+        if tokens["input_ids"].shape[1] > 1:  # the prompt, but for its last token, is read once
+            read = llm.model(tokens["input_ids"][:, :-1], use_cache=True, logits_to_keep=1)
+            cache = read.past_key_values
+            cache.batch_repeat_interleave(count)
         output = llm.model.generate(
-            **tokens,
+            **{name: values.expand(count, -1) for name, values in tokens.items()},
+            past_key_values=cache,
             max_new_tokens=max_new_tokens,
-            num_return_sequences=count,
             do_sample=True,
             temperature=temperature,
             top_p=1.0,

