@@ -139,11 +139,12 @@ def estimate_rank(
     in the sample (Horvitz and Thompson 1952), which is known, because numbers are drawn in two
     known ways. The model's own draws find what it prefers, however rare; the uniform ones
     cover the rest. The sum is right on average, and exact where all favourites are drawn.
-    Ties count against the truth, as in arXiv:1802.08232. Two bounds are kept:
+    Ties count against the truth, as in arXiv:1802.08232. It is kept between
 
-    - A sample that would hardly have found numbers as likely as the truth does not show that
-      there are none: the rank is at least one over the truth's own chance to be drawn.
-    - Probabilities sum to 1, so at most exp(true_loss) numbers are as likely as the truth.
+    - a cautious convention: a sample that would hardly have found numbers as likely as the
+      truth does not show that there are none, so the rank is at least one over the truth's own
+      chance to be drawn;
+    - and a fact: probabilities sum to 1, so at most exp(true_loss) numbers are as likely.
 
     Args:
         true_loss: of the secret (nats), as from ``secret_losses``.
@@ -186,8 +187,9 @@ def measure_exposure(
 ) -> float:
     """A canary's exposure in bits, by ``estimate_rank``.
 
-    Standard error, with 50 samples: none at rank 1, about a quarter of a bit for ranks of tens
-    to thousands, half a bit above that.
+    Standard error, with 50 samples: none at rank 1 where the model often writes the number
+    (where it rarely does, the estimate is cautious: a few bits low), about a quarter of a bit
+    for ranks of tens to thousands, half a bit above that.
 
     Args:
         llm: the model, with or without adapters.
