@@ -93,6 +93,30 @@ def test_batches_hold_every_card_once_and_like_lengths(tiny):
     assert batches != other
 
 
+def test_copies_of_a_card_count_as_often_as_they_are_there_and_are_read_once(tiny, cards):
+    batch = [cards[0], cards[1], cards[0], cards[2], cards[0]]
+    add_lora(tiny, 4, top_layers=2)
+    randomize(tiny)
+    tokens = tokenize(tiny, batch)
+    torch.cat(token_losses(LowerLayers(tiny), tokens)).mean().backward()
+    trained = [p for p in tiny.model.parameters() if p.requires_grad]
+    expected = [p.grad.clone() for p in trained]
+    read, hidden = [], LowerLayers.hidden
+
+    class Counting(LowerLayers):
+        def hidden(self, batch):
+            read.append(len(batch))
+            return hidden(self, batch)
+
+    before = [p.detach().clone() for p in trained]
+    layers = Counting(tiny)
+    fine_tune(tiny, batch, steps=1, lr=1e-3, layers=layers, progress=False)
+    assert read == [3]
+    for p, start, gradient in zip(trained, before, expected, strict=True):
+        torch.testing.assert_close(p.grad, gradient, rtol=1e-4, atol=1e-6)
+        assert not torch.equal(p, start)
+
+
 @pytest.mark.parametrize("top_layers", [None, 1])
 def test_the_seed_repeats_a_training_exactly(tiny, cards, top_layers):
     results = []
