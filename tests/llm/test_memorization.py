@@ -213,3 +213,15 @@ def test_settings_of_sampling_out_of_range_are_named(tiny, wrong):
 )
 def test_the_longest_common_run_is_counted_in_words_or_tokens(produced, truth, longest):
     assert longest_match(produced, truth) == longest
+
+
+@pytest.mark.parametrize("prompt", ["What is the record of", "a"])
+def test_reading_the_prompt_once_changes_no_sample(memorizer, prompt):
+    samples = sample_answers(memorizer, prompt, 6, chat=False, max_new_tokens=8, seed=3)
+    ids = memorizer.tokenizer([prompt] * 6, return_tensors="pt", add_special_tokens=False)
+    torch.manual_seed(3)
+    settings = {"max_new_tokens": 8, "do_sample": True, "top_p": 1.0, "top_k": 0}
+    output = memorizer.model.generate(**ids, **settings, pad_token_id=2, eos_token_id=2)
+    expected = output[:, ids["input_ids"].shape[1] :]
+    assert samples == memorizer.tokenizer.batch_decode(expected, skip_special_tokens=True)
+    assert len(set(samples)) > 1

@@ -188,8 +188,8 @@ def measure_exposure(
     """A canary's exposure in bits, by ``estimate_rank``.
 
     Standard error, with 50 samples: none at rank 1 where the model often writes the number
-    (where it rarely does, the estimate is cautious: a few bits low), about a quarter of a bit
-    for ranks of tens to thousands, half a bit above that.
+    (where it rarely does, the estimate is cautious: a few bits low), a quarter to half a
+    bit for ranks of tens to a thousand, two thirds of a bit above that.
 
     Args:
         llm: the model, with or without adapters.

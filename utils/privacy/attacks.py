@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import beta, bootstrap, rankdata
+from scipy.stats import beta, bootstrap, mannwhitneyu
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
@@ -220,10 +220,9 @@ def membership(
 
 
 def _auc(members: np.ndarray, strangers: np.ndarray) -> float:
-    # from the Mann-Whitney U statistic: 20 times faster than roc_auc_score, for the bootstrap
-    count = len(members)
-    u = rankdata(np.r_[members, strangers])[:count].sum() - count * (count + 1) / 2
-    return float(u / (count * len(strangers)))
+    # the bootstrap asks for it a thousand times, and roc_auc_score is three times as slow
+    u = mannwhitneyu(members, strangers, method="asymptotic").statistic
+    return float(u / (len(members) * len(strangers)))
 
 
 def _tpr(members: np.ndarray, strangers: np.ndarray, fpr: float) -> float:
