@@ -12,7 +12,8 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import torch
 
-from utils.llm import LowerLayers, add_lora, fine_tune, load_cards, load_llm, tokenize
+from utils.data import load_cards
+from utils.llm import LowerLayers, add_lora, fine_tune, load_llm, tokenize
 
 CARDS, TOP_LAYERS, REPEATS = 64, 10, 3
 

@@ -16,7 +16,7 @@ import torch
 
 from tests.hospital_app import client_app, client_data, load, make_server_app
 from utils.federation import simulate
-from utils.vision import DigitClassifier, evaluate, train
+from utils.learning import DigitClassifier, evaluate, train
 
 LOCAL_EPOCHS = 10
 

@@ -11,7 +11,8 @@ from flwr.serverapp.strategy import FedAvg
 from torch.utils.data import Subset
 
 import utils  # noqa: F401  (before torchvision)
-from utils.vision import DigitClassifier, evaluate, load_digits, train
+from utils.data import load_digits
+from utils.learning import DigitClassifier, evaluate, train
 
 client_app = ClientApp()
 

@@ -7,8 +7,8 @@ from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from utils.federation import simulate
+from utils.learning import DigitClassifier
 from utils.lesson import exercise
-from utils.vision import DigitClassifier
 
 
 @exercise(

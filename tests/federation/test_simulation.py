@@ -24,8 +24,8 @@ from tests.federation.apps import (
     update_reply,
 )
 from utils.federation import RoundFailedError, simulate
+from utils.learning import DigitClassifier, train
 from utils.randomness import random_stream
-from utils.vision import DigitClassifier, train
 
 
 def same(run, other):

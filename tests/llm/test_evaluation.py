@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from utils.llm import LowerLayers, Quiz, answer_quiz, evaluate, rouge_l, tokenize
+from utils.data import Quiz
+from utils.llm import LowerLayers, answer_quiz, evaluate, rouge_l, tokenize
 from utils.llm.evaluation import Evaluation, Marks, option_losses
 
 

@@ -177,7 +177,8 @@ import socket
 def refuse(*arguments, **keywords):
     raise AssertionError("the network was touched")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
-from utils.llm import add_lora, ask, fine_tune, load_cards, load_llm
+from utils.llm import add_lora, ask, fine_tune, load_llm
+from utils.data import load_cards
 llm, cards = load_llm(), load_cards()
 add_lora(llm, 2)
 print(len(fine_tune(llm, cards["train"].select(range(2)), steps=1, progress=False)))

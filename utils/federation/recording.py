@@ -10,8 +10,8 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from tqdm.auto import tqdm
 
-from utils.federation.messages import InvalidUpdateError, check_update
 from utils.federation.traffic import TrafficMeter
+from utils.federation.updates import InvalidUpdateError, check_update
 
 Exchange = Callable[[list[Message], float | None], Iterator[Message | None]]
 

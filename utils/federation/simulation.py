@@ -18,7 +18,7 @@ from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import Result, Strategy
 from tqdm.auto import tqdm
 
-from utils.federation.engines import SimulatedClient, run_inline, run_on_ray
+from utils.federation.grids import SimulatedClient, run_inline, run_on_ray
 from utils.federation.recording import Failure, RecordingGrid
 from utils.progress import progress_bar
 from utils.randomness import random_stream

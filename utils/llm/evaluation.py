@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import binomtest
 
-from utils.llm.flashcards import Quiz
+from utils.data.quiz import Quiz
 from utils.llm.model import LLM, ask
 from utils.llm.training import LowerLayers, Tokens, token_losses, tokenize
 from utils.progress import progress_bar

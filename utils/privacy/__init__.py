@@ -7,9 +7,9 @@ from utils.privacy.accounting import (
     gaussian_sigma,
     noise_multiplier_for,
 )
+from utils.privacy.dp_fedavg import DPFedAvg
+from utils.privacy.local_dp import clip_update, local_dp
 from utils.privacy.mechanism import add_noise, clip, l2_norm
-from utils.privacy.mods import clip_update, local_dp
-from utils.privacy.strategy import DPFedAvg
 
 __all__ = [
     "ACCOUNTANTS",

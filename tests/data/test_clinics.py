@@ -1,0 +1,72 @@
+"""Cards dealt out to clinics."""
+
+from collections import Counter
+
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from utils.data import load_cards, make_clinics, organ_system_of, shuffle_clinics
+
+
+@pytest.fixture(scope="module")
+def train():
+    return load_cards()["train"]
+
+
+def terms(clinics):
+    return Counter(term for own in clinics.values() for term in own["term"])
+
+
+def test_twenty_clinics_hold_every_card_once(train):
+    clinics = make_clinics(train, 20)
+    assert len(clinics) == 20
+    assert terms(clinics) == Counter(train["term"])
+
+
+def test_a_clinic_has_the_organ_systems_of_its_name(train):
+    for name, own in make_clinics(train, 20).items():
+        assert set(own["organ_system"]) == set(organ_system_of(name).split(", "))
+
+
+def test_large_systems_are_split_and_small_ones_joined(train):
+    clinics = make_clinics(train, 20)
+    share = len(train) / 20
+    assert {"nervous system 1", "nervous system 2"} <= clinics.keys()
+    assert any("voice" in name and "breast" in name for name in clinics)
+    assert all(share / 2 <= len(own) <= 1.5 * share for own in clinics.values())
+
+
+def test_shuffled_clinics_keep_their_sizes_and_lose_their_subjects(train):
+    clinics = make_clinics(train, 20)
+    shuffled = shuffle_clinics(clinics)
+    assert [len(own) for own in shuffled.values()] == [len(own) for own in clinics.values()]
+    assert terms(shuffled) == terms(clinics)
+    assert all(len(set(own["organ_system"])) > 15 for own in shuffled.values())
+
+
+def test_the_seed_deals_the_cards(train):
+    some = train.select(range(500))
+    dealt = [make_clinics(some, 5, seed=seed) for seed in (1, 1, 2)]
+    firsts = [[own["term"][:] for own in clinics.values()] for clinics in dealt]
+    assert firsts[0] == firsts[1] != firsts[2]
+    again = [shuffle_clinics(dealt[0], seed=seed) for seed in (1, 1, 2)]
+    orders = [[own["term"][:] for own in clinics.values()] for clinics in again]
+    assert orders[0] == orders[1] != orders[2]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=60), st.data())
+def test_any_cards_are_dealt_to_any_number_of_clinics(systems, data):
+    count = data.draw(st.integers(1, len(systems)))
+    cards = Dataset.from_list([{"term": i, "organ_system": s} for i, s in enumerate(systems)])
+    clinics = make_clinics(cards, count)
+    assert len(clinics) == count
+    assert terms(clinics) == Counter(range(len(systems)))
+
+
+@pytest.mark.parametrize("count", [0, 6])
+def test_more_clinics_than_cards_are_refused(count, train):
+    with pytest.raises(ValueError, match=f"count is {count}; with 5 cards it can be 1 to 5"):
+        make_clinics(train.select(range(5)), count)

@@ -1,0 +1,33 @@
+"""Attacks on what a federation releases, and how far each of them gets."""
+
+from utils.attacks.audit import empirical_epsilon
+from utils.attacks.canaries import Canary, make_canaries, planted_cards, secret_position
+from utils.attacks.extraction import extractable, greedy_match, longest_match, sample_answers
+from utils.attacks.inversion import (
+    Likeness,
+    compare_images,
+    inputs_in_linear_gradient,
+    invert_gradient,
+)
+from utils.attacks.membership import Membership, log_odds, membership
+from utils.attacks.membership_scores import membership_scores
+
+__all__ = [
+    "Canary",
+    "Likeness",
+    "Membership",
+    "compare_images",
+    "empirical_epsilon",
+    "extractable",
+    "greedy_match",
+    "inputs_in_linear_gradient",
+    "invert_gradient",
+    "log_odds",
+    "longest_match",
+    "make_canaries",
+    "membership",
+    "membership_scores",
+    "planted_cards",
+    "sample_answers",
+    "secret_position",
+]

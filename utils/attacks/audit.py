@@ -1,0 +1,55 @@
+"""Audit a private mechanism: a bound on epsilon from below, by attacking it."""
+
+import math
+
+import numpy as np
+from scipy.stats import beta
+
+from utils.attacks.membership import checked_scores
+
+
+def empirical_epsilon(
+    with_canary: np.ndarray, without: np.ndarray, delta: float, confidence: float = 0.95
+) -> float:
+    """A lower bound on epsilon: an attack that does better than epsilon allows refutes it.
+
+    (epsilon, delta)-DP bounds every test of "was the canary in?": its true positives by
+    e^epsilon × false positives + delta, and the other way round. The best threshold is chosen
+    on the first half of the trials, and judged on the second with Clopper–Pearson intervals
+    (Jagielski et al. 2020, arXiv:2006.07709; Nasr et al. 2021, arXiv:2101.04535). With n
+    trials of each kind it cannot exceed about ln(n / 7), however leaky the mechanism.
+
+    Args:
+        with_canary: scores of independent trials with the canary in, in random order.
+        without: the same without it.
+        delta: of the guarantee under test.
+        confidence: that the bound holds.
+
+    Returns:
+        The bound, at least 0. A mechanism whose claimed epsilon is below it is broken.
+
+    Raises:
+        ValueError: if there are fewer than 20 trials of either kind, or a value is out of range.
+    """
+    inside, outside = checked_scores(with_canary, without)
+    if not 0 <= delta < 1 or not 0 < confidence < 1:
+        raise ValueError(f"delta={delta}, confidence={confidence}: both lie between 0 and 1")
+    halves = (inside[::2], outside[::2]), (inside[1::2], outside[1::2])
+    first, second = [pair + tuple(-scores for scores in pair[::-1]) for pair in halves]
+    candidates = []
+    for side in (0, 2):  # "was in" above a threshold, or "was not" below one
+        hits, alarms = first[side], first[side + 1]
+        for threshold in np.quantile(np.r_[hits, alarms], np.linspace(0, 1, 201)):
+            bound = _epsilon_bound(hits > threshold, alarms > threshold, delta, confidence)
+            candidates.append((bound, side, threshold))
+    _, side, threshold = max(candidates)
+    hits, alarms = second[side] > threshold, second[side + 1] > threshold
+    return max(0.0, _epsilon_bound(hits, alarms, delta, confidence))
+
+
+def _epsilon_bound(hits: np.ndarray, alarms: np.ndarray, delta: float, confidence: float) -> float:
+    """From true and false positives, each with half of the chance to be wrong."""
+    tail = (1 - confidence) / 2
+    least = beta.ppf(tail, hits.sum(), (~hits).sum() + 1) if hits.any() else 0.0
+    most = beta.ppf(1 - tail, alarms.sum() + 1, (~alarms).sum()) if not alarms.all() else 1.0
+    return math.log((least - delta) / most) if least > delta else -math.inf

@@ -1,0 +1,53 @@
+"""Compress what a client sends: a Flower client mod."""
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Message, MessageType
+from flwr.clientapp.typing import ClientAppCallable, Mod
+
+from utils.compression.arrays import decode_array, decoded_arrays, encode_array
+from utils.compression.codecs import Codec, CompressionError
+from utils.federation.records import as_record
+
+_MEMORY = "compression-memory"
+
+
+def compress_update(codec: Codec, error_feedback: bool = False) -> Mod:
+    """A client mod: ``ClientApp(mods=[compress_update(Uniform(bits=8))])``.
+
+    The app below it sees plain float arrays. Its reply to *train* leaves as an encoded update;
+    needs ``CompressedStrategy`` at the server.
+
+    Args:
+        codec: how to encode the update.
+        error_feedback: add what earlier rounds left out to this round's update, and remember
+            what it leaves out in turn (Seide et al. 2014; Karimireddy et al. 2019,
+            arXiv:1901.09847). The memory, as large as the model, lies in the client's
+            ``context.state``; while the client is not chosen, it waits and goes stale.
+    """
+
+    def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        key, received = decoded_arrays(message.content, "the message to the client")
+        message.content[key] = as_record(received)
+        reply = call_next(message, context)
+        if message.metadata.message_type != MessageType.TRAIN or reply.has_error():
+            return reply
+        key, trained = decoded_arrays(reply.content, "the client's reply")
+        memory = context.state.array_records.get(_MEMORY, {}) if error_feedback else {}
+        encoded, left_out = {}, {}
+        for name, values in trained.items():
+            if name not in received:
+                raise CompressionError(f"'{name}' was not among the arrays that were sent")
+            if not np.issubdtype(values.dtype, np.floating):
+                encoded[name] = Array(values)
+                continue
+            update = values - received[name]
+            if name in memory:
+                update += memory[name].numpy()
+            encoded[name] = encode_array(update, codec)
+            left_out[name] = update - decode_array(encoded[name]) if error_feedback else None
+        if error_feedback:
+            context.state[_MEMORY] = as_record(left_out)
+        reply.content[key] = ArrayRecord(encoded)
+        return reply
+
+    return mod

@@ -1,0 +1,100 @@
+"""Judge a classifier: loss, accuracy, confusion matrix."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import Dataset
+
+from utils.data.tensors import as_tensors
+
+
+class Score(NamedTuple):
+    """Mean cross-entropy (nats) and share of right answers (0 … 1)."""
+
+    loss: float
+    accuracy: float
+
+
+def predict(model: nn.Module, dataset: Dataset, batch_size: int = 1024) -> torch.Tensor:
+    """Logits ``(n, classes)`` for every example, on the CPU, the model in evaluation mode."""
+    inputs, _ = on_device_of(model, dataset)
+    with evaluation_mode(model):
+        return torch.cat([logits_of(model, batch) for batch in inputs.split(batch_size)]).cpu()
+
+
+def evaluate(model: nn.Module, dataset: Dataset) -> Score:
+    """Loss and accuracy of a classifier on a data set, which it leaves untouched."""
+    logits, labels = predict(model, dataset), as_tensors(dataset)[1]
+    check_labels(labels, classes=logits.shape[1])
+    return Score(
+        loss=F.cross_entropy(logits, labels).item(),
+        accuracy=(logits.argmax(1) == labels).float().mean().item(),
+    )
+
+
+def ensemble_accuracy(models: Iterable[nn.Module], dataset: Dataset) -> float:
+    """Accuracy where the mean of the models' probabilities decides (L1 writes it out)."""
+    probabilities = torch.stack([predict(model, dataset).softmax(dim=1) for model in models])
+    answers = probabilities.mean(dim=0).argmax(dim=1)
+    return (answers == as_tensors(dataset)[1]).float().mean().item()
+
+
+def confusion_matrix(model: nn.Module, dataset: Dataset) -> torch.Tensor:
+    """Counts, int64 ``(classes, classes)``: row = true label, column = predicted label."""
+    logits, labels = predict(model, dataset), as_tensors(dataset)[1]
+    classes = logits.shape[1]
+    check_labels(labels, classes)
+    pairs = labels * classes + logits.argmax(1)
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def on_device_of(model: nn.Module, dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """All inputs and labels, where the model lies."""
+    device = next(model.parameters()).device
+    inputs, labels = as_tensors(dataset)
+    return inputs.to(device), labels.to(device)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """No gradients, no dropout, no batch statistics; then each part's mode as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def logits_of(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """The model's outputs; a wrong shape is named.
+
+    Raises:
+        ValueError: if the model does not take such inputs.
+    """
+    try:
+        return model(inputs)
+    except RuntimeError as error:  # torch reports a wrong shape from its depths
+        raise ValueError(
+            f"the model does not take inputs of shape {tuple(inputs.shape[1:])}: {error}"
+        ) from error
+
+
+def check_labels(labels: torch.Tensor, classes: int) -> None:
+    """Refuse labels that the model's outputs do not cover.
+
+    Raises:
+        ValueError: with the labels found.
+    """
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"labels run from {low} to {high}, but the model has {classes} outputs, for "
+            f"labels 0 to {classes - 1}"
+        )
