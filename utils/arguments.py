@@ -5,7 +5,7 @@ NumPy's numbers are numbers here; True, False, "3", NaN and infinity are not.
 
 import math
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
 
@@ -84,3 +84,52 @@ def list_of(name: str, value: object, things: str) -> list:
 def shown(value: object) -> str:
     """A value on one short line, for a message."""
     return " ".join(reprlib.repr(value).split())
+
+
+def rows_of(what: str, values: object, *texts: str) -> list[dict]:
+    """Cards, or rows like them, as a list; each has the named columns, which hold text.
+
+    Args:
+        what: they are, in the plural: ``"cards"``.
+        values: a list of dicts, or a Dataset.
+        texts: columns that each row must have.
+
+    Raises:
+        ValueError: if they are something else, there are none, or one lacks a column.
+    """
+    if (
+        values is None
+        or isinstance(values, str | bytes | Mapping)
+        or not hasattr(values, "__iter__")
+    ):
+        raise ValueError(
+            f"{what} is a {type(values).__name__}; pass a list of {what}, each a dict with "
+            f"{' and '.join(texts)}, or a Dataset such as load_cards()['train']"
+        )
+    rows = list(values)
+    if not rows:
+        raise ValueError(f"there are no {what}; at least one is needed")
+    for number, row in enumerate(rows):
+        wrong = [
+            t for t in texts if not isinstance(row, Mapping) or not isinstance(row.get(t), str)
+        ]
+        if wrong:
+            found = repr(row.get(wrong[0])) if isinstance(row, Mapping) else repr(row)
+            raise ValueError(
+                f"number {number} of the {what} has no text as its '{wrong[0]}' (found "
+                f"{found[:40]}); each must be a dict with {' and '.join(texts)} as text"
+            )
+    return rows
+
+
+# The two below are what utils.llm called these checks; use whole_number and number instead.
+
+
+def whole(name: str, value: object, least: int = 1, most: int | None = None) -> int:
+    """``whole_number``."""
+    return whole_number(name, value, least, most)
+
+
+def real(name: str, value: object, above: float, most: float = math.inf, equal: bool = False):
+    """``number``, above a limit, or with ``equal`` at least that."""
+    return number(name, value, most=most, **{"least" if equal else "above": above})
