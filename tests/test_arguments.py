@@ -67,11 +67,14 @@ def test_a_name_is_one_of_those_allowed_or_all_of_them_are_given():
 
 def test_anything_that_can_be_gone_through_is_a_list_but_not_a_string():
     for value in ([1, 2], (1, 2), {1: "a", 2: "b"}, np.array([1, 2]), iter([1, 2])):
-        assert list_of("labels", value, "labels") == [1, 2]
+        got = list_of("labels", value, "labels")
+        assert got == [1, 2]
+        assert {type(item) for item in got} == {int}
     for value in ("12", b"12", None, 12):
         assert said_of(list_of, "labels", value, "labels") == (
             f"labels is {value!r}; it must be a list of labels"
         )
+    assert said_of(list_of, "labels", np.array(12), "labels").startswith("labels is 12;")
 
 
 def test_a_long_value_is_shown_on_one_short_line():

@@ -76,6 +76,8 @@ def list_of(name: str, value: object, things: str) -> list:
     Raises:
         ValueError: with the name and the value.
     """
+    if hasattr(value, "tolist"):  # arrays and tensors: their numbers as Python's
+        value = value.tolist()
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise ValueError(f"{name} is {shown(value)}; it must be a list of {things}")
     return list(value)

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset, random_split
 from torchvision import datasets
 from torchvision.transforms import Normalize
 
+from utils.arguments import list_of, one_of, whole_number
 from utils.data.tensors import labels_of
 
 SOURCES = ("bundled", "mnist", "fashion")
@@ -39,10 +40,8 @@ def load_digits(
         ValueError: for an unknown source.
         ConnectionError: if a download is needed and there is no network.
     """
-    if source == "bundled":
-        return _bundled()
-    if source not in SOURCES:
-        raise ValueError(f"source is {source!r}; it must be one of: {', '.join(SOURCES)}")
+    if one_of("source", source, SOURCES) == "bundled":
+        return tuple(_dataset(*part) for part in _bundled_pixels())
     kind = datasets.MNIST if source == "mnist" else datasets.FashionMNIST
     try:
         parts = [kind(root, train=train, download=True) for train in (True, False)]
@@ -52,11 +51,6 @@ def load_digits(
             f"({error}). Check the network, or use source='bundled', which needs none."
         ) from error
     return tuple(_dataset(part.data.numpy(), part.targets.numpy()) for part in parts)
-
-
-def _bundled() -> tuple[TensorDataset, TensorDataset]:
-    (train_images, train_labels), (test_images, test_labels) = _bundled_pixels()
-    return _dataset(train_images, train_labels), _dataset(test_images, test_labels)
 
 
 @cache  # reading the package's file takes seconds
@@ -102,7 +96,8 @@ def drop_labels(dataset: Dataset, labels: Iterable[int]) -> Subset:
 
 
 def _known(dataset: Dataset, labels: Iterable[int]) -> set[int]:
-    wanted, present = {int(label) for label in labels}, set(labels_of(dataset).tolist())
+    wanted = {whole_number("a label", x, 0) for x in list_of("labels", labels, "whole numbers")}
+    present = set(labels_of(dataset).tolist())
     if not wanted <= present:
         raise ValueError(
             f"labels {sorted(wanted - present)} do not occur in this data set, which has "
@@ -126,12 +121,16 @@ def split_hospitals(
 
     Raises:
         ValueError: if ``missing`` is empty, names a label that does not occur, or leaves a
-            hospital without any example.
+            hospital without any example; or there are fewer examples than hospitals.
     """
+    missing = list_of("missing", missing, "lists of labels")
     if not missing:
         raise ValueError("missing is empty; give one set of labels (it may be empty) a hospital")
+    seed = whole_number("seed", seed, 0, 2**63 - 1)
     unseen = [_known(dataset, labels) for labels in missing]
     size, left_over = divmod(len(dataset), len(missing))
+    if size == 0:
+        raise ValueError(f"{len(dataset)} examples are too few for {len(missing)} hospitals")
     sizes = [size + (i < left_over) for i in range(len(missing))]
     parts = random_split(dataset, sizes, torch.Generator().manual_seed(seed))
     return [
@@ -149,12 +148,9 @@ def missing_digits(num_hospitals: int, known_by: int) -> list[set[int]]:
         ValueError: if ``known_by`` is not between 1 and ``num_hospitals``, or a hospital
             would know no digit at all.
     """
-    fewest = max(1, num_hospitals - 9)
-    if not fewest <= known_by <= num_hospitals:
-        raise ValueError(
-            f"known_by is {known_by}; with {num_hospitals} hospitals it must be {fewest} to "
-            f"{num_hospitals}, so that each knows some digit"
-        )
+    num_hospitals = whole_number("num_hospitals", num_hospitals, 1)
+    fewest = max(1, num_hospitals - 9)  # so that each hospital knows some digit
+    known_by = whole_number("known_by", known_by, fewest, num_hospitals)
     missing = [set(range(10)) for _ in range(num_hospitals)]
     for digit in range(10):
         for step in range(known_by):

@@ -1,7 +1,11 @@
 """Data sets as tensors."""
 
+from collections.abc import Sequence
+
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+
+from utils.arguments import shown
 
 
 def as_tensors(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
@@ -15,24 +19,54 @@ def as_tensors(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
         Inputs ``(n, …)`` and labels ``(n,)``, int64.
 
     Raises:
-        ValueError: if the data set is empty, or does not yield (input, label) pairs.
+        ValueError: if the data set is empty, has no length, or does not yield pairs of an input
+            tensor and a whole number.
     """
+    if isinstance(dataset, str) or not all(hasattr(dataset, a) for a in ("__len__", "__getitem__")):
+        raise ValueError(
+            f"the data set is {shown(dataset)}; it must be a Dataset with a length, of (input, "
+            "label) pairs (of a DataLoader: its .dataset)"
+        )
     if len(dataset) == 0:
         raise ValueError("the data set is empty; did a label filter leave nothing?")
     if isinstance(dataset, Subset):
-        inputs, labels = as_tensors(dataset.dataset)
-        indices = torch.as_tensor(dataset.indices)
-        return inputs[indices], labels[indices]
+        return _chosen(*as_tensors(dataset.dataset), torch.as_tensor(dataset.indices))
     if isinstance(dataset, ConcatDataset):
         parts = [as_tensors(part) for part in dataset.datasets if len(part)]
+        shapes = {tuple(inputs.shape[1:]) for inputs, _ in parts}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the inputs of the joined data sets differ in shape: {sorted(shapes)}"
+            )
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
-    if isinstance(dataset, TensorDataset):
-        columns = dataset.tensors
-    else:
-        columns = next(iter(DataLoader(dataset, batch_size=len(dataset))))
-    if len(columns) != 2 or not all(isinstance(column, torch.Tensor) for column in columns):
+    columns = dataset.tensors if isinstance(dataset, TensorDataset) else _read(dataset)
+    if (
+        not isinstance(columns, list | tuple)
+        or [isinstance(column, torch.Tensor) for column in columns] != [True, True]
+        or columns[1].ndim != 1
+        or not torch.equal(columns[1], columns[1].long().to(columns[1].dtype))
+    ):
         raise ValueError("the data set must yield pairs of (input tensor, integer label)")
     return columns[0], columns[1].long()
+
+
+def _chosen(
+    inputs: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    try:
+        return inputs[indices], labels[indices]
+    except IndexError as error:
+        raise ValueError(f"a subset does not fit its data set of {len(labels)}: {error}") from error
+
+
+def _read(dataset: Dataset) -> Sequence[torch.Tensor]:
+    try:
+        return next(iter(DataLoader(dataset, batch_size=len(dataset))))
+    except (RuntimeError, TypeError, KeyError, IndexError) as error:  # torch cannot stack them
+        raise ValueError(
+            "the data set must yield pairs of (input tensor, integer label), all of one shape: "
+            f"{error}"
+        ) from error
 
 
 def labels_of(dataset: Dataset) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
+from utils.arguments import list_of, shown, whole_number
 from utils.data.tensors import as_tensors
 
 
@@ -21,6 +22,7 @@ class Score(NamedTuple):
 
 def predict(model: nn.Module, dataset: Dataset, batch_size: int = 1024) -> torch.Tensor:
     """Logits ``(n, classes)`` for every example, on the CPU, the model in evaluation mode."""
+    batch_size = whole_number("batch_size", batch_size, 1)
     inputs, _ = on_device_of(model, dataset)
     with evaluation_mode(model):
         return torch.cat([logits_of(model, batch) for batch in inputs.split(batch_size)]).cpu()
@@ -38,9 +40,20 @@ def evaluate(model: nn.Module, dataset: Dataset) -> Score:
 
 def ensemble_accuracy(models: Iterable[nn.Module], dataset: Dataset) -> float:
     """Accuracy where the mean of the models' probabilities decides (L1 writes it out)."""
-    probabilities = torch.stack([predict(model, dataset).softmax(dim=1) for model in models])
-    answers = probabilities.mean(dim=0).argmax(dim=1)
-    return (answers == as_tensors(dataset)[1]).float().mean().item()
+    if isinstance(models, nn.Module):  # a Sequential is a list of its layers
+        raise ValueError("models is one model; it must be a list of models")
+    probabilities = [
+        predict(model, dataset).softmax(dim=1) for model in list_of("models", models, "models")
+    ]
+    if len({p.shape for p in probabilities}) != 1:
+        raise ValueError(
+            f"the models' outputs are {[p.shape[1] for p in probabilities]}: at least one model is "
+            "needed, and the same number of outputs from each"
+        )
+    labels = as_tensors(dataset)[1]
+    check_labels(labels, classes=probabilities[0].shape[1])
+    answers = torch.stack(probabilities).mean(dim=0).argmax(dim=1)
+    return (answers == labels).float().mean().item()
 
 
 def confusion_matrix(model: nn.Module, dataset: Dataset) -> torch.Tensor:
@@ -53,10 +66,23 @@ def confusion_matrix(model: nn.Module, dataset: Dataset) -> torch.Tensor:
 
 
 def on_device_of(model: nn.Module, dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
-    """All inputs and labels, where the model lies."""
-    device = next(model.parameters()).device
+    """All inputs and labels, where the model lies.
+
+    Raises:
+        ValueError: if that is no model, or of another precision than the inputs.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model is {shown(model)}; it must be a torch.nn.Module, made by calling its class"
+        )
     inputs, labels = as_tensors(dataset)
-    return inputs.to(device), labels.to(device)
+    weight = next(model.parameters(), inputs)  # a model without weights takes anything
+    if inputs.is_floating_point() and weight.is_floating_point() and inputs.dtype != weight.dtype:
+        raise ValueError(
+            f"the model's weights are {weight.dtype}, the inputs {inputs.dtype}; convert one of "
+            "them, for example with model.float()"
+        )
+    return inputs.to(weight.device), labels.to(weight.device)
 
 
 @contextmanager
@@ -73,17 +99,25 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def logits_of(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """The model's outputs; a wrong shape is named.
+    """The model's outputs ``(n, classes)``; a wrong shape is named.
 
     Raises:
-        ValueError: if the model does not take such inputs.
+        ValueError: if the model does not take such inputs, or returns something else.
     """
+    shape = tuple(inputs.shape)
     try:
-        return model(inputs)
-    except RuntimeError as error:  # torch reports a wrong shape from its depths
+        logits = model(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:  # from torch's depths
+        hint = "; batch norm needs more than one example a batch" if shape[0] == 1 else ""
         raise ValueError(
-            f"the model does not take inputs of shape {tuple(inputs.shape[1:])}: {error}"
+            f"the model does not take inputs of shape {shape}: {error}{hint}"
         ) from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(inputs):
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the model made {found} of inputs of shape {shape}; it must return logits (n, classes)"
+        )
+    return logits
 
 
 def check_labels(labels: torch.Tensor, classes: int) -> None:

@@ -1,13 +1,14 @@
 """Train a classifier."""
 
-import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
+from utils.arguments import number, whole_number
 from utils.learning.evaluation import check_labels, evaluation_mode, logits_of, on_device_of
 from utils.learning.models import DigitClassifier
 
@@ -27,6 +28,9 @@ def train(
 
     Batches are shuffled by torch's global generator, so seed that for a repeatable run.
 
+    Batch norm needs more than one example: in a model with such layers, a last batch of one
+    joins the batch before it.
+
     Args:
         model: maps inputs ``(n, …)`` to logits ``(n, classes)``; trained where it lies.
         dataset: any data set of (input, label).
@@ -41,25 +45,32 @@ def train(
         The mean training loss of each epoch.
 
     Raises:
-        ValueError: for values out of range, an empty data set, or labels that the model's
-            outputs do not cover.
+        ValueError: for values out of range, an empty data set, labels that the model's outputs
+            do not cover, or a batch norm that gets a single number a channel.
     """
-    if epochs < 1 or batch_size < 1 or not 0 < lr < math.inf or not 0 <= momentum <= 1:
-        raise ValueError(
-            f"epochs={epochs}, batch_size={batch_size}, lr={lr}, momentum={momentum}: epochs and "
-            "batch_size must be at least 1, lr above 0 and finite, momentum 0 to 1"
-        )
+    epochs, batch_size = (
+        whole_number("epochs", epochs, 1),
+        whole_number("batch_size", batch_size, 1),
+    )
+    lr, momentum = number("lr", lr, above=0), number("momentum", momentum, least=0, most=1)
+    for name, function in (("penalty", penalty), ("on_epoch", on_epoch)):
+        if function is not None and not callable(function):
+            raise ValueError(f"{name} is {function!r}; it must be a function, or None")
     inputs, labels = on_device_of(model, dataset)
     with evaluation_mode(model):
         check_labels(labels, classes=logits_of(model, inputs[:2]).shape[1])
+    has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
     model.train()
     losses = []
     for epoch in range(1, epochs + 1):
         total = 0.0
-        for batch in torch.randperm(len(labels)).to(labels.device).split(batch_size):
+        batches = torch.randperm(len(labels)).to(labels.device).split(batch_size)
+        if has_batch_norm and len(batches) > 1 and len(batches[-1]) == 1:
+            batches = (*batches[:-2], torch.cat(batches[-2:]))
+        for batch in batches:
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(inputs[batch]), labels[batch])
+            loss = F.cross_entropy(logits_of(model, inputs[batch]), labels[batch])
             (loss + penalty(model) if penalty else loss).backward()
             optimizer.step()
             total += loss.item() * len(batch)
@@ -74,7 +85,7 @@ def train_classifier(dataset: Dataset, *, seed: int = 0, epochs: int = 10) -> Di
 
     Seeds torch's global generator; the arguments are those of ``train``.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(whole_number("seed", seed, 0, 2**63 - 1))
     model = DigitClassifier()
     train(model, dataset, epochs=epochs)
     return model
