@@ -10,7 +10,9 @@ from scipy.stats import norm
 
 from utils.privacy import (
     ACCOUNTANTS,
+    Release,
     epsilon,
+    epsilon_of,
     gaussian_epsilon,
     gaussian_sigma,
     noise_multiplier_for,
@@ -114,18 +116,54 @@ def test_accounting_is_quiet(capfd, recwarn, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("accountant", ["pld", "rdp", "opacus-rdp"])
+def test_epsilon_is_never_negative(accountant):
+    assert epsilon(20.0, 0.1, 1, 0.5, accountant) == 0  # Opacus says -0.69
+
+
+def test_an_accountant_that_cannot_tell_is_named(monkeypatch):
+    with pytest.raises(ValueError, match=r"PRVAccountant cannot tell.*0.02, 0.2, 8.*'pld'"):
+        epsilon(0.02, 0.2, 8, 1e-5, "opacus-prv")  # it says infinity
+
+    def fail(self, delta):
+        raise RuntimeError("Discrete mean differs significantly from continuous mean.")
+
+    monkeypatch.setattr("opacus.accountants.PRVAccountant.get_epsilon", fail)
+    with pytest.raises(ValueError, match=r"PRVAccountant cannot tell.*Discrete mean.*'pld'"):
+        epsilon(1.0, 0.2, 8, 1e-5, "opacus-prv")
+
+
+@pytest.mark.parametrize("accountant", ["pld", "rdp", "opacus-rdp"])
+def test_different_releases_add_up(accountant):
+    together = epsilon_of([Release(1.0, 0.1, 20), Release(2.0, 0.1, 20)], 1e-5, accountant)
+    assert epsilon(2.0, 0.1, 40, 1e-5, accountant) < together
+    assert together < epsilon(1.0, 0.1, 40, 1e-5, accountant)
+    twice = epsilon_of([Release(1.0, 0.1, 20)] * 2, 1e-5, accountant)
+    assert twice == epsilon(1.0, 0.1, 40, 1e-5, accountant)
+    mixed = epsilon_of([Release(1.0, 0.1, 20), Release(3.0)], 1e-5, accountant)
+    assert epsilon(1.0, 0.1, 20, 1e-5, accountant) < mixed < math.inf
+
+
+def test_two_gaussian_releases_are_one_with_their_inverse_squares_added():
+    both = epsilon_of([Release(3.0), Release(4.0)], 1e-5)
+    assert both == pytest.approx(gaussian_epsilon(2.4, 1e-5))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((-1.0, 0.1, 5, 1e-5), "noise_multiplier is -1.0"),
         ((math.nan, 0.1, 5, 1e-5), "noise_multiplier is nan"),
-        ((1.0, 1.1, 5, 1e-5), "sampling_rate is 1.1; it must be between 0 and 1"),
+        (
+            (1.0, 1.1, 5, 1e-5),
+            "sampling_rate is 1.1; it must be a finite number at least 0",
+        ),
         ((1.0, -0.1, 5, 1e-5), "sampling_rate is -0.1"),
-        ((1.0, 0.1, 2.5, 1e-5), "rounds is 2.5; it must be an integer"),
+        ((1.0, 0.1, 2.5, 1e-5), "rounds is 2.5; it must be a whole number"),
         ((1.0, 0.1, -1, 1e-5), "rounds is -1"),
-        ((1.0, 0.1, 5, 0), "delta is 0; it must be between 0 and 1"),
+        ((1.0, 0.1, 5, 0), "delta is 0; it must be a finite number above 0 and below 1"),
         ((1.0, 0.1, 5, 1), "delta is 1"),
-        ((1.0, 0.1, 5, 1e-5, "moments"), "accountant is 'moments'; choose one of: pld"),
+        ((1.0, 0.1, 5, 1e-5, "moments"), "accountant is 'moments'; it must be one of: 'pld'"),
     ],
 )
 def test_values_out_of_range_are_named(arguments, message):

@@ -1,18 +1,15 @@
-"""DPFedAvg and the client mods, through real simulated federations of known updates."""
+"""DPFedAvg and its clients' mod, through real simulated federations of known updates."""
 
 import json
 import math
 
 import numpy as np
 import pytest
-import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
 
 from tests.federation.apps import client_of, server_app, update_reply
 from utils.federation import simulate
-from utils.privacy import DPFedAvg, clip_update, epsilon, gaussian_epsilon, l2_norm, local_dp
+from utils.privacy import DPFedAvg, clip_update, epsilon, gaussian_epsilon, l2_norm
 
 MODEL = {"w": np.zeros(40, "float32"), "b": np.zeros(10, "float32")}
 QUIET = {"clipping_norm": 1.0, "sampling_rate": 1.0, "delta": 1e-3}
@@ -81,21 +78,23 @@ def test_no_client_moves_the_sum_by_more_than_the_clipping_norm():
     ],
     ids=["NaN", "infinite", "wrong shape", "missing"],
 )
-def test_an_unusable_update_is_a_drop_out_not_the_end(bad):
-    """Straight to the strategy: the simulation would refuse such a reply before it."""
-    strategy, replies = DPFedAvg(noise_multiplier=0.0, **QUIET), []
+def test_an_unusable_update_is_a_drop_out_with_a_name(bad):
+    strategy = DPFedAvg(noise_multiplier=0.0, **QUIET)
+    run, models, _ = federate(strategy, lambda c, r: bad if c == 2 else step(0.4))
+    assert change(models)["w"][0] == pytest.approx(3 * 0.4 / 4)
+    assert [failure.client for failure in run.failures] == [2]
 
-    def by_hand(grid, context):
-        start = ArrayRecord({n: torch.as_tensor(a) for n, a in MODEL.items()})
-        sent = list(strategy.configure_train(1, start, ConfigRecord(), grid))
-        replies.extend(update_reply(m, step(0.4)) for m in sent[1:])
-        replies.append(update_reply(sent[0], bad))
-        replies.append(strategy.aggregate_train(1, replies[:])[0]["w"].numpy()[0])
 
-    app = ServerApp()
-    app.main()(by_hand)
-    simulate(app, ClientApp(), 4, progress=False)
-    assert replies[-1] == pytest.approx(3 * 0.4 / 4)
+def test_an_integer_buffer_stays_as_the_server_has_it_and_nobody_is_left_out():
+    """Such as BatchNorm's counter, which every client counts on."""
+    model = MODEL | {"steps": np.array(7)}
+    count_on = lambda c, r: step(0.4) | {"steps": np.array(5 + c)}  # noqa: E731
+    strategy = DPFedAvg(noise_multiplier=0.0, **QUIET)
+    run, models, _ = federate(strategy, count_on, rounds=2, model=model)
+    assert run.failures == []
+    assert models[2]["steps"] == 7
+    assert models[2]["steps"].dtype == np.int64
+    assert models[2]["w"][0] == pytest.approx(0.8)
 
 
 def test_the_noise_has_the_promised_scale():
@@ -244,14 +243,20 @@ def test_settings_out_of_range_are_named(wrong, message):
         DPFedAvg(**{"noise_multiplier": 1.0} | QUIET | wrong)
 
 
-def test_clipping_at_the_client_gives_the_same_model_and_tells_the_server():
+def test_clipping_at_the_client_gives_the_same_model_and_says_nothing_else():
     results = []
     for mods in (None, [clip_update]):
         strategy = DPFedAvg(noise_multiplier=0.0, **QUIET | {"clipping_norm": 0.3})
         run, models, _ = federate(strategy, lambda c, r: step(0.2 * c), mods=mods)
-        results.append(models[1]["w"])
-    assert results[0] == pytest.approx(results[1], abs=1e-6)
-    assert run.client_metrics["inside-clipping-norm"].tolist() == [1, 1, 0, 0]
+        results.append((models[1]["w"], list(run.client_metrics)))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
+    assert results[0][1] == results[1][1]
+
+
+def test_delta_of_one_client_or_more_is_warned_about():
+    strategy = DPFedAvg(noise_multiplier=1.0, **QUIET | {"delta": 0.25})
+    with pytest.warns(UserWarning, match=r"delta is 0.25, with 4 to protect"):
+        federate(strategy, lambda c, r: step(0.1))
 
 
 def test_the_clipping_mod_alone_says_what_is_missing():
@@ -259,71 +264,3 @@ def test_the_clipping_mod_alone_says_what_is_missing():
     app.train()(lambda message, context: update_reply(message, MODEL))
     with pytest.raises(RuntimeError, match="clip_update needs DPFedAvg"):
         simulate(server_app(1, arrays=MODEL), app, 2, progress=False)
-
-
-def test_local_dp_noises_every_client_on_its_own_with_twice_the_norm():
-    sent = []
-
-    def spy(message, context, call_next):
-        reply = call_next(message, context)
-        sent.append({n: a.numpy() for n, a in reply.content["arrays"].items()})
-        return reply
-
-    mods = [spy, local_dp(0.5, target_epsilon=8.0, delta=1e-5, rounds=2)]
-    model = {"w": np.zeros(20_000, "float32"), "b": np.zeros(2, "float32")}
-    silent = {name: np.zeros_like(values) for name, values in model.items()}
-    strategy = DPFedAvg(noise_multiplier=0.0, **QUIET | {"clipping_norm": 1e6})
-    federate(strategy, lambda c, r: silent, clients=2, rounds=2, mods=mods, model=model)
-    first, second, third, _ = (update["w"] for update in sent)
-    z = first.std() / (2 * 0.5)
-    assert gaussian_epsilon(z, 1e-5, releases=2) == pytest.approx(8.0, rel=0.05)
-    assert abs(np.corrcoef(first, second)[0, 1]) < 5 / math.sqrt(20_000)
-    assert abs(np.corrcoef(first, third - first)[0, 1]) < 0.8  # a new draw in round 2
-
-
-def test_local_dp_refuses_more_rounds_than_it_was_made_for():
-    strategy = DPFedAvg(noise_multiplier=0.0, **QUIET)
-    mods = [local_dp(0.5, 8.0, 1e-5, rounds=2)]
-    with pytest.raises(RuntimeError, match="was for 2 rounds, which are spent"):
-        federate(strategy, lambda c, r: step(0.1), clients=2, rounds=3, mods=mods)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((0.0, 1.0, 1e-5, 1), "clipping_norm is 0.0"),
-        ((1.0, 0.0, 1e-5, 1), "target_epsilon is 0.0"),
-        ((1.0, 1.0, 0.0, 1), "delta is 0.0"),
-        ((1.0, 1.0, 1e-5, 0), "rounds is 0"),
-    ],
-)
-def test_local_dp_names_what_is_out_of_range(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        local_dp(*arguments)
-
-
-def test_evaluation_passes_through_the_mods_untouched():
-    def report(message, context):
-        metrics = MetricRecord({"score": 0.5, "num-examples": 1})
-        return Message(RecordDict({"metrics": metrics}), reply_to=message)
-
-    app = ClientApp(mods=[clip_update, local_dp(1.0, 1.0, 1e-5, 1)])
-    app.evaluate()(report)
-    asked = []
-
-    class AskToo(DPFedAvg):
-        def configure_train(self, *arguments):
-            return []
-
-        def aggregate_train(self, *arguments):
-            return None, None
-
-        def configure_evaluate(self, server_round, arrays, config, grid):
-            content = RecordDict({"arrays": arrays, "config": config})
-            return [Message(content, node, "evaluate") for node in grid.get_node_ids()]
-
-        def aggregate_evaluate(self, server_round, replies):
-            asked.extend(reply.has_error() for reply in replies)
-
-    simulate(server_app(1, AskToo(noise_multiplier=0.0, **QUIET)), app, 2, progress=False)
-    assert asked == [False, False]

@@ -76,6 +76,14 @@ def test_the_bound_holds_exactly_where_rounding_would_break_it():
     assert above > 0  # plain scaling does break it
 
 
+@given(arrays(np.float16, 40, elements=st.floats(-100, 100, width=16)), st.floats(1e-6, 10))
+def test_the_bound_holds_in_half_precision_too(values, max_norm):
+    clipped, before = clip({"w": values}, max_norm)
+    assert l2_norm(clipped) <= max_norm
+    if max_norm > 0.1:  # and is used, as well as float16 can
+        assert l2_norm(clipped) >= 0.97 * min(before, max_norm)
+
+
 def test_a_huge_update_moves_a_sum_by_the_clipping_norm_at_most():
     others, hostile = an_update(), {name: 1e30 * v for name, v in an_update().items()}
     clipped, _ = clip(hostile, 0.5)

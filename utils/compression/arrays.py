@@ -14,6 +14,7 @@ from flwr.app import Array, RecordDict
 
 from utils.compression.codecs import CODECS, Codec, CompressionError
 from utils.federation.records import only_record
+from utils.federation.updates import register_decoder
 
 _PREFIX = "compressed:"
 
@@ -60,6 +61,9 @@ def decode_array(array: Array) -> np.ndarray:
             f"{len(array.data):,} bytes of '{array.stype}' do not hold an array of shape "
             f"{tuple(array.shape)} and dtype {array.dtype}: {error}"
         ) from error
+
+
+register_decoder(_PREFIX, decode_array)  # so that a grid checks what was encoded, too
 
 
 def is_compressed(array: Array) -> bool:

@@ -1,12 +1,12 @@
 """Compress what a client sends: a Flower client mod."""
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from utils.compression.arrays import decode_array, decoded_arrays, encode_array
-from utils.compression.codecs import Codec, CompressionError
+from utils.compression.codecs import Codec
 from utils.federation.records import as_record
+from utils.federation.updates import update_of
 
 _MEMORY = "compression-memory"
 
@@ -33,18 +33,17 @@ def compress_update(codec: Codec, error_feedback: bool = False) -> Mod:
             return reply
         key, trained = decoded_arrays(reply.content, "the client's reply")
         memory = context.state.array_records.get(_MEMORY, {}) if error_feedback else {}
+        update = update_of(received, trained)
         encoded, left_out = {}, {}
         for name, values in trained.items():
-            if name not in received:
-                raise CompressionError(f"'{name}' was not among the arrays that were sent")
-            if not np.issubdtype(values.dtype, np.floating):
+            if name not in update:  # an integer buffer
                 encoded[name] = Array(values)
                 continue
-            update = values - received[name]
             if name in memory:
-                update += memory[name].numpy()
-            encoded[name] = encode_array(update, codec)
-            left_out[name] = update - decode_array(encoded[name]) if error_feedback else None
+                update[name] += memory[name].numpy()
+            encoded[name] = encode_array(update[name], codec)
+            if error_feedback:
+                left_out[name] = update[name] - decode_array(encoded[name])
         if error_feedback:
             context.state[_MEMORY] = as_record(left_out)
         reply.content[key] = ArrayRecord(encoded)

@@ -9,10 +9,11 @@ from flwr.serverapp.strategy import Strategy
 
 from utils.compression.arrays import decoded_arrays, encode_array, is_compressed
 from utils.compression.codecs import Codec
+from utils.federation import CheckedStrategy, apply_update
 from utils.federation.records import as_arrays, as_record
 
 
-class CompressedStrategy(Strategy):
+class CompressedStrategy(CheckedStrategy):
     """Wraps any strategy: decodes the updates of ``compress_update`` before it aggregates.
 
     The inner strategy sees what it always sees: each client's full arrays. The server's own
@@ -45,10 +46,11 @@ class CompressedStrategy(Strategy):
             if reply.has_error():
                 continue
             key, arrays = decoded_arrays(reply.content, "a client's reply")
-            for name, array in reply.content[key].items():
-                if is_compressed(array):
-                    arrays[name] = (self._global[name] + arrays[name]).astype(array.dtype)
-            reply.content[key] = as_record(arrays)
+            encoded = {n for n, array in reply.content[key].items() if is_compressed(array)}
+            updates = {name: arrays[name] for name in encoded}
+            reply.content[key] = as_record(
+                {**arrays, **apply_update({name: self._global[name] for name in encoded}, updates)}
+            )
         return self.strategy.aggregate_train(server_round, replies)
 
     def configure_evaluate(

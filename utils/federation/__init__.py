@@ -1,18 +1,37 @@
-"""Run Flower apps in this process, check what clients send, and count what travels."""
+"""Run Flower apps, here or anywhere: safely, watched, and with everything counted."""
 
-from utils.federation.recording import Failure, RoundFailedError
+from utils.federation.checking import CheckedGrid, checked
+from utils.federation.clients import classifier_app
+from utils.federation.failures import Failure, Failures, RoundFailedError
 from utils.federation.simulation import Run, simulate
+from utils.federation.strategies import CheckedStrategy, ScheduledFedAvg, cosine, serve
 from utils.federation.traffic import TrafficMeter, serialized_bytes
-from utils.federation.updates import InvalidUpdateError, check_update, copy_content
+from utils.federation.updates import (
+    DivergedError,
+    InvalidUpdateError,
+    apply_update,
+    check_update,
+    update_of,
+)
 
 __all__ = [
+    "CheckedGrid",
+    "CheckedStrategy",
+    "DivergedError",
     "Failure",
+    "Failures",
     "InvalidUpdateError",
     "RoundFailedError",
     "Run",
+    "ScheduledFedAvg",
     "TrafficMeter",
+    "apply_update",
     "check_update",
-    "copy_content",
+    "checked",
+    "classifier_app",
+    "cosine",
     "serialized_bytes",
+    "serve",
     "simulate",
+    "update_of",
 ]

@@ -1,24 +1,41 @@
-"""The two engines under ``simulate``: this process, and Flower's runtime on Ray.
+"""Two Grids under ``simulate``: clients in this process, and Flower's runtime on Ray.
 
 The only module that touches a deprecated or private name of Flower.
 """
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from uuid import uuid4
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.task_identity import TaskIdentity
-from tqdm.auto import tqdm
 
-from utils.federation.recording import RecordingGrid, round_of
-from utils.federation.updates import copy_content
+from utils.arguments import shown
+from utils.federation.recording import GridAround, round_of
 from utils.randomness import random_stream
 
 _FIRST_NODE_ID = 1000  # so that nobody takes a node id for a client's number
+Serve = Callable[[Grid, list[int], Context], None]  # a server's work: grid, node ids, context
+
+
+def check_apps(server_app: ServerApp, client_app: ClientApp) -> None:
+    """The old way to write apps runs, but past everything that this course is about."""
+    if not isinstance(server_app, ServerApp) or getattr(server_app, "_main", None) is None:
+        raise TypeError(
+            f"server_app is {shown(server_app)}, without a main function. Write app = ServerApp(), "
+            "and under @app.main(): def main(grid, context), which starts a strategy; "
+            "ServerApp(config=…, strategy=…) and server_fn belong to Flower's old API"
+        )
+    if not isinstance(client_app, ClientApp) or getattr(client_app, "_call", None) is not None:
+        raise TypeError(
+            f"client_app is {shown(client_app)}, not a ClientApp with functions of its own. Write "
+            "app = ClientApp(), and under @app.train(): def train(message, context); "
+            "ClientApp(client_fn=…) and NumPyClient belong to Flower's old API"
+        )
 
 
 class SimulatedClient:
@@ -45,33 +62,112 @@ class SimulatedClient:
                 )
             return reply
         except Exception as error:  # a client's failure must not end the server
-            reason = f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
+            said = _wrong_metric(error) or f"{type(error).__name__}: {error}"
+            reason = f"{said}\n\n{traceback.format_exc()}"
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
 
-def run_inline(server_app: ServerApp, client: SimulatedClient, bar: tqdm) -> RecordingGrid:
-    """Call the clients one after the other in this process."""
+def _wrong_metric(error: Exception) -> str | None:
+    """Flower refuses NumPy's and torch's scalars as metrics and does not say which; name it."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        names = frame.f_locals
+        if frame.f_code.co_name == "__setitem__" and {"key", "value"} <= names.keys():
+            key, value = names["key"], names["value"]
+            if isinstance(error, TypeError) and hasattr(value, "item"):
+                kind = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
+                return (
+                    f"TypeError: the metric '{key}' is a {kind}, which does not travel; "
+                    f"send a plain number: float(x)"
+                )
+    return None
+
+
+class InProcessGrid(Grid):
+    """Calls the clients one after the other in this process; nobody can be late."""
+
+    def __init__(self, client: SimulatedClient) -> None:
+        self.client = client
+        self.contexts = {}
+        for number in range(client.num_clients):
+            config = {"partition-id": number, "num-partitions": client.num_clients}
+            node_id = _FIRST_NODE_ID + number
+            self.contexts[node_id] = _context(node_id, config, client.run_config)
+        self._replies: dict[str, Message] = {}
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The clients' node ids, client 0's first."""
+        return list(self.contexts)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterator[Message]:
+        """Replies as they come, in the order of the messages."""
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid4())
+            yield self._answer(message)
+
+    def _answer(self, sent: Message) -> Message:
+        received = Message(copy_content(sent.content), metadata=sent.metadata)
+        reply = self.client(received, self.contexts[sent.metadata.dst_node_id])
+        if reply.has_content():
+            reply.content = copy_content(reply.content)
+        return reply
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages now; ``pull_messages`` hands out their replies."""
+        replies = list(self.send_and_receive(messages))
+        by_id = {reply.metadata.reply_to_message_id: reply for reply in replies}
+        self._replies |= by_id
+        return list(by_id)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Replies to messages pushed before; each is handed out once."""
+        return [self._replies.pop(i) for i in message_ids if i in self._replies]
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Create a message (Flower itself now prefers ``Message(...)``)."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def set_run(self, run) -> None:
+        """A simulated server has one run; there is nothing to set."""
+
+    @property
+    def run(self):
+        """Not kept: read ``context.run_id`` instead."""
+        raise AttributeError("a simulated Grid keeps no Run; use context.run_id in the ServerApp")
+
+
+def copy_content(content: RecordDict) -> RecordDict:
+    """Copy a message's records, so that no change by the receiver reaches the sender.
+
+    On a network this comes for free; in one process it has to be done. The arrays' bytes
+    are immutable and shared, so that a copy costs microseconds.
+    """
+
+    def copy(record):
+        if isinstance(record, ArrayRecord):
+            return ArrayRecord(
+                {k: Array(a.dtype, a.shape, a.stype, a.data) for k, a in record.items()}
+            )
+        kind = ConfigRecord if isinstance(record, ConfigRecord) else type(record)
+        return kind({k: list(v) if isinstance(v, list) else v for k, v in record.items()})
+
+    return RecordDict({name: copy(record) for name, record in content.items()})
+
+
+def serve_in_process(client: SimulatedClient, serve: Serve) -> None:
+    """Let ``serve`` work with clients in this process."""
     TaskIdentity.run_id, TaskIdentity.task_id = 1, 1
     TaskIdentity.node_id = SUPERLINK_NODE_ID
-    node_ids = [_FIRST_NODE_ID + client_id for client_id in range(client.num_clients)]
-    contexts = {
-        node_id: _context(
-            node_id, {"partition-id": i, "num-partitions": client.num_clients}, client.run_config
-        )
-        for i, node_id in enumerate(node_ids)
-    }
-
-    def exchange(messages: list[Message], timeout: float | None) -> Iterator[Message]:
-        for sent in messages:  # nobody can be late in one process: no timeout
-            received = Message(copy_content(sent.content), metadata=sent.metadata)
-            reply = client(received, contexts[sent.metadata.dst_node_id])
-            if reply.has_content():
-                reply.content = copy_content(reply.content)
-            yield reply
-
-    grid = RecordingGrid(node_ids, exchange, bar)
-    server_app(grid, _context(SUPERLINK_NODE_ID, {}, client.run_config))
-    return grid
+    grid = InProcessGrid(client)
+    serve(grid, list(grid.contexts), _context(SUPERLINK_NODE_ID, {}, client.run_config))
 
 
 def _context(node_id: int, node_config: dict, run_config: dict) -> Context:
@@ -84,12 +180,11 @@ def _context(node_id: int, node_config: dict, run_config: dict) -> Context:
     )
 
 
-def run_on_ray(server_app: ServerApp, client: SimulatedClient, bar: tqdm) -> RecordingGrid:
-    """Hand both apps to Flower's simulation runtime; the grid still records everything."""
+def serve_on_ray(client: SimulatedClient, serve: Serve) -> None:
+    """Let ``serve`` work with clients in Flower's simulation runtime."""
     from flwr.simulation import run_simulation
 
-    outcome: dict = {}
-    relay = ServerApp()
+    error, relay = [], ServerApp()
 
     @relay.main()
     def main(grid: Grid, context: Context) -> None:
@@ -97,12 +192,11 @@ def run_on_ray(server_app: ServerApp, client: SimulatedClient, bar: tqdm) -> Rec
             while len(list(grid.get_node_ids())) < client.num_clients:
                 time.sleep(0.05)  # or the first round would sample from those that are there
             node_ids = list(grid.state.nodes)  # as registered: the i-th is client i
-            outcome["grid"] = RecordingGrid(node_ids, _ray_exchange(grid), bar)
             context.run_config = dict(client.run_config)
             with random_stream(client.seed):  # again: starting Ray drew from the caller's
-                server_app(outcome["grid"], context)
-        except BaseException as error:  # runs in a thread: carry it over to the caller
-            outcome["error"] = error
+                serve(_RayGrid(grid), node_ids, context)
+        except BaseException as raised:  # runs in a thread: carry it over to the caller
+            error.append(raised)
 
     run_simulation(
         relay,
@@ -110,19 +204,13 @@ def run_on_ray(server_app: ServerApp, client: SimulatedClient, bar: tqdm) -> Rec
         client.num_clients,
         backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
     )
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["grid"]
+    if error:
+        raise error[0]
 
 
-def _ray_exchange(grid: Grid) -> Callable:
-    def exchange(messages: list[Message], timeout: float | None) -> Iterator[Message | None]:
-        with random_stream("ray"):  # its threads draw random numbers: not from the server's stream
-            replies = {
-                reply.metadata.reply_to_message_id: reply
-                for reply in grid.send_and_receive(messages, timeout=timeout)
-            }
-        for sent in messages:  # in the order sent: the sum of floats depends on it
-            yield replies.get(sent.metadata.message_id)
+class _RayGrid(GridAround):
+    """Ray's threads draw random numbers: not from the server's stream."""
 
-    return exchange
+    def send_and_receive(self, messages, *, timeout=None):
+        with random_stream("ray"):
+            return list(self.grid.send_and_receive(messages, timeout=timeout))

@@ -8,20 +8,28 @@ The apps are ordinary Flower apps. ``engine="inline"`` calls the ClientApp in th
 import gc
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from flwr.app import Context
 from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
+from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Result, Strategy
 from tqdm.auto import tqdm
 
-from utils.federation.grids import SimulatedClient, run_inline, run_on_ray
-from utils.federation.recording import Failure, RecordingGrid
+from utils.arguments import one_of, shown, whole_number
+from utils.federation.checking import CheckedGrid, checked
+from utils.federation.failures import Failures
+from utils.federation.grids import SimulatedClient, check_apps, serve_in_process, serve_on_ray
+from utils.federation.recording import RecordingGrid
+from utils.federation.strategies import start_checked
 from utils.progress import progress_bar
 from utils.randomness import random_stream
+
+_ENGINES = {"inline": serve_in_process, "ray": serve_on_ray}
 
 
 @dataclass
@@ -43,7 +51,7 @@ class Run:
     metrics: pd.DataFrame
     client_metrics: pd.DataFrame
     traffic: pd.DataFrame
-    failures: list[Failure]
+    failures: Failures
     seconds: float
 
 
@@ -54,7 +62,7 @@ def simulate(
     *,
     seed: int = 0,
     engine: str = "inline",
-    run_config: dict | None = None,
+    run_config: Mapping | None = None,
     progress: bool = True,
     verbose: bool = False,
 ) -> Run:
@@ -83,86 +91,104 @@ def simulate(
             than there are.
         RoundFailedError: where every client of a round failed.
     """
-    engines = {"inline": run_inline, "ray": run_on_ray}
-    if not isinstance(num_clients, int) or num_clients < 1:
-        raise ValueError(f"num_clients is {num_clients!r}; it must be an integer of at least 1")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; it must be an integer of at least 0")
-    if engine not in engines:
-        raise ValueError(f"engine is {engine!r}; it must be one of: {', '.join(engines)}")
-
-    client = SimulatedClient(client_app, num_clients, seed, dict(run_config or {}))
+    num_clients = whole_number("num_clients", num_clients, 1)
+    seed = whole_number("seed", seed, 0)
+    engine = one_of("engine", engine, _ENGINES)
+    check_apps(server_app, client_app)
+    client = SimulatedClient(client_app, num_clients, seed, _plain(run_config))
+    grids: list[CheckedGrid] = []
     started = time.perf_counter()
+
+    def serve(grid: Grid, node_ids: list[int], context: Context) -> None:
+        recorder = RecordingGrid(grid, node_ids, bar)
+        watched = checked(recorder)
+        watched.num_clients, watched.name_of, watched.tell = (
+            num_clients,
+            recorder.client_of.__getitem__,
+            tqdm.write,
+        )
+        watched.on_start = lambda num_rounds: setattr(bar, "total", num_rounds)
+        grids.append(watched)
+        server_app(watched, context)
+
     with (
         _flower_logs(verbose),
         _quick_garbage_collection(),
         random_stream(seed),
         progress_bar(progress, unit=" rounds") as bar,
-        _watch_strategies(num_clients, bar) as results,
+        _checked_starts(),
     ):
-        grid = engines[engine](server_app, client, bar)
+        _ENGINES[engine](client, serve)
+    (watched,) = grids
+    result = watched.results[-1] if watched.results else None
     return Run(
-        result=results[-1] if results else None,
-        metrics=_metrics_by_round(results[-1]) if results else pd.DataFrame(),
-        client_metrics=pd.DataFrame(grid.client_metrics),
-        traffic=grid.meter.table(),
-        failures=grid.failures,
+        result=result,
+        metrics=_metrics_by_round(result) if result else pd.DataFrame(),
+        client_metrics=_accepted(watched.grid.client_metrics, watched.failures),
+        traffic=watched.grid.meter.table(),
+        failures=watched.failures,
         seconds=time.perf_counter() - started,
     )
 
 
-@contextmanager
-def _watch_strategies(num_clients: int, bar: tqdm) -> Iterator[list[Result]]:
-    """Collect what ``Strategy.start`` returns, and check first that it can start at all.
+def _plain(run_config: Mapping | None) -> dict:
+    """As Flower passes it on: nested names joined by dots, plain values only.
 
-    (A run that is to be resumed would enter at its saved round here.)
+    Raises:
+        ValueError: for a value that does not travel.
     """
-    original, results = Strategy.start, []
-
-    def start(strategy, grid, initial_arrays, num_rounds=3, *args, **kwargs):
-        for layer in _layers(strategy):
-            _check_strategy(layer, num_clients)
-            if isinstance(grid, RecordingGrid):
-                grid.weighted_by_key = getattr(layer, "weighted_by_key", grid.weighted_by_key)
-        bar.total = num_rounds
-        results.append(original(strategy, grid, initial_arrays, num_rounds, *args, **kwargs))
-        return results[-1]
-
-    Strategy.start = start
-    try:
-        yield results
-    finally:
-        Strategy.start = original
-
-
-def _layers(strategy: Strategy | None) -> Iterator[Strategy]:
-    """A strategy, and those that it wraps."""
-    while strategy is not None:
-        yield strategy
-        strategy = getattr(strategy, "strategy", None)
-
-
-def _check_strategy(strategy: Strategy, num_clients: int) -> None:
-    """Flower waits for ever for clients that a simulation does not have; say so instead."""
-    for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
-        wanted = getattr(strategy, name, 0)
-        if wanted > num_clients:
+    flat = {}
+    for name, value in (run_config or {}).items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": v for inner, v in _plain(value).items()}
+            continue
+        value = value.item() if isinstance(value, np.generic) else value
+        if not isinstance(value, bool | int | float | str):
             raise ValueError(
-                f"the strategy's {name} is {wanted}, but the simulation has {num_clients} "
-                f"client{'s' if num_clients > 1 else ''}, so it would wait for ever; give "
-                f"{type(strategy).__name__} a lower {name}, or simulate more clients"
+                f"run_config['{name}'] is {shown(value)}; it must be a whole number, a float, a "
+                "string, a bool, or a dictionary of these. Larger things belong into the app"
             )
+        flat[name] = value
+    return flat
+
+
+def _accepted(rows: list[dict], failures: Failures) -> pd.DataFrame:
+    """Clients' metrics, without those of refused replies."""
+    refused = {(f.round, f.client, f.kind) for f in failures}
+    return pd.DataFrame(
+        [row for row in rows if (row["round"], row["client"], row["kind"]) not in refused]
+    )
+
+
+@contextmanager
+def _checked_starts() -> Iterator[None]:
+    """Whichever strategy is started, it is started by ``start_checked``."""
+    flowers = Strategy.start
+    Strategy.start = start_checked
+    try:
+        yield
+    finally:
+        Strategy.start = flowers
 
 
 @contextmanager
 def _flower_logs(verbose: bool) -> Iterator[None]:
+    """Flower's reports are quiet unless asked for; its warnings never are."""
     logger = logging.getLogger("flwr")
     before = logger.level
-    logger.setLevel(logging.INFO if verbose else logging.ERROR)
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.addFilter(_is_news)
     try:
         yield
     finally:
+        logger.removeFilter(_is_news)
         logger.setLevel(before)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not news: that a share which the caller set to 0 is 0, that Flower renames functions."""
+    said = record.getMessage()
+    return "is set to 0.0." not in said and "DEPRECATED FEATURE" not in said
 
 
 @contextmanager

@@ -8,9 +8,10 @@ the noise multiplier. Two data sets are neighbours if one has one unit more than
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import dp_accounting
 from dp_accounting import rdp
@@ -19,7 +20,15 @@ from dp_accounting.pld.privacy_loss_distribution import (
     from_gaussian_mechanism,
 )
 
-ACCOUNTANTS = ("pld", "rdp", "opacus-rdp", "opacus-prv")
+from utils.arguments import number, one_of, whole_number
+
+
+class Release(NamedTuple):
+    """So many releases alike: noise multiplier z, chance to take part, how often."""
+
+    noise_multiplier: float
+    sampling_rate: float = 1.0
+    times: int = 1
 
 
 def epsilon(
@@ -42,60 +51,89 @@ def epsilon(
             ``"rdp"``: Rényi DP, an upper bound from the same library; ``"opacus-rdp"`` and
             ``"opacus-prv"``: the same two ideas, independently, from Opacus.
 
+    Returns:
+        Epsilon, at least 0.
+
     Raises:
-        ValueError: for values out of range or an unknown accountant.
+        ValueError: for values out of range, an unknown accountant, or one that cannot tell.
     """
-    _check(noise_multiplier, sampling_rate, rounds, delta)
-    if accountant not in ACCOUNTANTS:
-        raise ValueError(f"accountant is {accountant!r}; choose one of: {', '.join(ACCOUNTANTS)}")
-    if rounds == 0 or sampling_rate == 0:
-        return 0.0
-    if noise_multiplier == 0:
+    return epsilon_of([Release(noise_multiplier, sampling_rate, rounds)], delta, accountant)
+
+
+def epsilon_of(releases: Sequence[Release], delta: float, accountant: str = "pld") -> float:
+    """Epsilon of different releases together; otherwise as ``epsilon``."""
+    for release in releases:
+        _check(*release, delta)
+    _check(1.0, 1.0, 0, delta)
+    account = _ACCOUNTS[one_accountant(accountant)]
+    counted: dict[tuple[float, float], int] = {}
+    for z, q, times in releases:
+        if times and q:
+            counted[z, q] = counted.get((z, q), 0) + times
+    if any(z == 0 for z, _ in counted):
         return math.inf
-    if accountant == "pld" and sampling_rate == 1:
-        return gaussian_epsilon(noise_multiplier, delta, rounds)
-    if accountant == "pld":
-        return _pld_epsilon(noise_multiplier, sampling_rate, rounds, delta)
-    if accountant == "rdp":
-        return _rdp_epsilon(noise_multiplier, sampling_rate, rounds, delta)
-    return _opacus_epsilon(noise_multiplier, sampling_rate, rounds, delta, accountant)
+    alike = tuple(Release(z, q, times) for (z, q), times in sorted(counted.items()))
+    return max(0.0, account(alike, delta)) if alike else 0.0
+
+
+def one_accountant(name: str) -> str:
+    """The name, if it is one of ``ACCOUNTANTS``.
+
+    Raises:
+        ValueError: if not.
+    """
+    return one_of("accountant", name, ACCOUNTANTS)
 
 
 @lru_cache(maxsize=4096)
-def _pld_epsilon(noise_multiplier: float, sampling_rate: float, rounds: int, delta: float) -> float:
-    all_rounds = _one_release(noise_multiplier, sampling_rate).self_compose(rounds)
-    return float(all_rounds.get_epsilon_for_delta(delta))
+def _pld_epsilon(releases: tuple[Release, ...], delta: float) -> float:
+    plain = [r for r in releases if r.sampling_rate == 1]
+    if len(plain) == len(releases):  # together one Gaussian release: exact
+        z = sum(r.times / r.noise_multiplier**2 for r in plain) ** -0.5
+        return float(dp_accounting.get_epsilon_gaussian(z, delta))
+    # losses spread like 1 / z²: little noise would take minutes on the library's grid of 1e-4;
+    # a coarser one is still an upper bound
+    grid = 1e-4 * max(1.0, 0.25 / min(r.noise_multiplier for r in releases) ** 2)
+    total = None
+    for z, q, times in releases:
+        part = _one_release(z, q, grid).self_compose(times)
+        total = part if total is None else total.compose(part)
+    return float(total.get_epsilon_for_delta(delta))
 
 
 @lru_cache(maxsize=32)  # the slow part, and the same for any number of rounds
-def _one_release(noise_multiplier: float, sampling_rate: float) -> PrivacyLossDistribution:
-    # losses spread like 1 / z²: little noise would take minutes on the library's grid of 1e-4;
-    # a coarser one is still an upper bound
-    grid = 1e-4 * max(1.0, 0.25 / noise_multiplier**2)
+def _one_release(z: float, sampling_rate: float, grid: float) -> PrivacyLossDistribution:
     return from_gaussian_mechanism(
-        noise_multiplier, sampling_prob=sampling_rate, value_discretization_interval=grid
+        z, sampling_prob=sampling_rate, value_discretization_interval=grid
     )
 
 
-def _rdp_epsilon(noise_multiplier: float, sampling_rate: float, rounds: int, delta: float) -> float:
-    release = dp_accounting.GaussianDpEvent(noise_multiplier)
-    if sampling_rate < 1:
-        release = dp_accounting.PoissonSampledDpEvent(sampling_rate, release)
+def _rdp_epsilon(releases: tuple[Release, ...], delta: float) -> float:
     book = rdp.RdpAccountant()
     with _quiet_orders():
-        book.compose(release, rounds)
+        for z, q, times in releases:
+            event = dp_accounting.GaussianDpEvent(z)
+            book.compose(dp_accounting.PoissonSampledDpEvent(q, event) if q < 1 else event, times)
         return float(book.get_epsilon(delta))
 
 
-def _opacus_epsilon(
-    noise_multiplier: float, sampling_rate: float, rounds: int, delta: float, accountant: str
-) -> float:
-    from opacus.accountants import PRVAccountant, RDPAccountant  # takes seconds to import
+def _opacus_epsilon(kind: str, releases: tuple[Release, ...], delta: float) -> float:
+    from opacus import accountants  # takes seconds to import
 
-    book = RDPAccountant() if accountant == "opacus-rdp" else PRVAccountant()
-    book.history = [(noise_multiplier, sampling_rate, rounds)]
+    book = getattr(accountants, kind)()
+    book.history = [tuple(release) for release in releases]
     with _quiet_orders():
-        return float(book.get_epsilon(delta))
+        try:
+            found, why = float(book.get_epsilon(delta)), "infinity for a finite loss"
+        except RuntimeError as error:
+            found, why = math.inf, str(error)  # "Discrete mean differs significantly from …"
+    if math.isinf(found):
+        raise ValueError(
+            f"Opacus' {kind} cannot tell epsilon for (z, sampling rate, rounds) = "
+            f"{[tuple(release) for release in releases]}: its grid is too coarse for such a loss "
+            f"({why}). Use the accountant 'pld'"
+        )
+    return found
 
 
 @contextmanager
@@ -131,8 +169,7 @@ def noise_multiplier_for(
         ValueError: for values out of range, or a target that no noise up to 10,000 reaches.
     """
     _check(1.0, sampling_rate, rounds, delta)
-    if not 0 < target_epsilon < math.inf:
-        raise ValueError(f"target_epsilon is {target_epsilon}; it must be above 0, and finite")
+    number("target_epsilon", target_epsilon, above=0)
     if rounds < 1 or sampling_rate == 0:
         raise ValueError(
             f"rounds={rounds}, sampling_rate={sampling_rate}: nothing is released, so any noise "
@@ -164,8 +201,7 @@ def gaussian_sigma(target_epsilon: float, delta: float) -> float:
     sqrt(2 ln(1.25/δ)) / ε is proven for ε < 1 only, and wasteful there.
     """
     _check(1.0, 1.0, 1, delta)
-    if not 0 < target_epsilon < math.inf:
-        raise ValueError(f"target_epsilon is {target_epsilon}; it must be above 0, and finite")
+    number("target_epsilon", target_epsilon, above=0)
     return float(dp_accounting.get_sigma_gaussian(target_epsilon, delta))
 
 
@@ -174,20 +210,20 @@ def gaussian_epsilon(noise_multiplier: float, delta: float, releases: int = 1) -
 
     ``releases`` Gaussian releases with multiplier z are together one with z / sqrt(releases).
     """
-    _check(noise_multiplier, 1.0, releases, delta)
-    if releases == 0:
-        return 0.0
-    return float(dp_accounting.get_epsilon_gaussian(noise_multiplier / math.sqrt(releases), delta))
+    return epsilon_of([Release(noise_multiplier, 1.0, releases)], delta)
 
 
 def _check(noise_multiplier: float, sampling_rate: float, rounds: int, delta: float) -> None:
-    if not 0 <= noise_multiplier < math.inf:
-        raise ValueError(
-            f"noise_multiplier is {noise_multiplier}; it must be at least 0, and finite"
-        )
-    if not 0 <= sampling_rate <= 1:
-        raise ValueError(f"sampling_rate is {sampling_rate}; it must be between 0 and 1")
-    if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 0:
-        raise ValueError(f"rounds is {rounds!r}; it must be an integer of at least 0")
-    if not 0 < delta < 1:
-        raise ValueError(f"delta is {delta}; it must be between 0 and 1, both excluded")
+    number("noise_multiplier", noise_multiplier, least=0)
+    number("sampling_rate", sampling_rate, least=0, most=1)
+    whole_number("rounds", rounds, 0)
+    number("delta", delta, above=0, below=1)
+
+
+_ACCOUNTS = {
+    "pld": _pld_epsilon,
+    "rdp": _rdp_epsilon,
+    "opacus-rdp": partial(_opacus_epsilon, "RDPAccountant"),
+    "opacus-prv": partial(_opacus_epsilon, "PRVAccountant"),
+}
+ACCOUNTANTS = tuple(_ACCOUNTS)

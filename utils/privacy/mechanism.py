@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from flwr.app import ArrayRecord
 
+from utils.arguments import number
 from utils.federation.records import as_arrays, as_record
 
 Update = Mapping[str, np.ndarray] | ArrayRecord
@@ -53,13 +54,20 @@ def clip(update: Update, max_norm: float) -> tuple[Update, float]:
     Raises:
         ValueError: if ``max_norm`` is not positive, or the update not finite.
     """
-    if not max_norm > 0:
+    if not isinstance(max_norm, int | float) or not max_norm > 0:
         raise ValueError(f"max_norm is {max_norm}; the clipping norm must be above 0")
-    norm = l2_norm(update)
-    clipped, factor = _arrays(update), max_norm / norm if norm > max_norm else 1.0
-    while norm > max_norm and l2_norm(clipped) > max_norm:
-        clipped = {n: (v * factor).astype(v.dtype) for n, v in _arrays(update).items()}
-        factor *= 1 - 1e-6  # once more, if rounding lifted it above the bound
+    arrays, norm = _arrays(update), l2_norm(update)
+    if norm <= max_norm:
+        return _like(update, arrays), norm
+    # rounding to the arrays' own dtype could lift the norm above the bound: aim a little lower
+    coarsest = max(float(np.finfo(values.dtype).eps) for values in arrays.values())
+    for slack in (0.0, coarsest, 2 * coarsest):
+        factor = max_norm / norm * (1 - slack)
+        clipped = {n: (v * factor).astype(v.dtype) for n, v in arrays.items()}
+        if l2_norm(clipped) <= max_norm:
+            break
+    else:  # smaller than the dtype can resolve: nothing is within any bound
+        clipped = {n: np.zeros_like(v) for n, v in arrays.items()}
     return _like(update, clipped), norm
 
 
@@ -75,8 +83,7 @@ def add_noise(update: Update, stddev: float, rng: np.random.Generator | None = N
     Raises:
         ValueError: if ``stddev`` is negative or not finite, or the update not finite.
     """
-    if not 0 <= stddev < math.inf:
-        raise ValueError(f"stddev is {stddev}; it must be at least 0, and finite")
+    stddev = number("stddev", stddev, least=0)
     l2_norm(update)  # refuses what is not finite
     normal = rng.normal if rng else np.random.normal
     noisy = {

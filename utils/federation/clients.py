@@ -1,0 +1,67 @@
+"""A ClientApp that trains a classifier: Part 1, L2 writes it out."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
+from torch import nn
+from torch.utils.data import Dataset
+
+from utils.learning import evaluate, train
+
+State = Mapping[str, torch.Tensor]
+_SETTINGS = ("epochs", "lr", "momentum", "batch_size")  # that a message may bring
+
+
+def classifier_app(
+    make_model: Callable[[], nn.Module],
+    data_of: Callable[[Context], Dataset],
+    *,
+    test_data_of: Callable[[Context], Dataset] | None = None,
+    measure: Callable[[State, State], Mapping[str, float]] | None = None,
+    mods: Iterable[Mod] = (),
+    **training: object,
+) -> ClientApp:
+    """A client that trains the model it is sent on its own data, and sends it back.
+
+    Its reply to *train* weighs as much as it has examples (``"num-examples"``), and reports
+    the last epoch's ``"loss"``; its reply to *evaluate* the ``"loss"`` and ``"accuracy"``.
+
+    Args:
+        make_model: makes a model, which is then filled from each message.
+        data_of: a client's training data, from its context: its number is
+            ``context.node_config["partition-id"]``.
+        test_data_of: a client's test data; without it, the client answers no *evaluate*.
+        measure: more metrics, from the weights received and those trained.
+        mods: of the client, the first outermost.
+        training: of ``utils.learning.train`` (epochs, lr, …); a message whose configuration
+            names one of them overrides it.
+    """
+    app, model = ClientApp(mods=list(mods)), make_model()
+
+    @app.train()
+    def train_client(message: Message, context: Context) -> Message:
+        received, data = message.content["arrays"].to_torch_state_dict(), data_of(context)
+        model.load_state_dict(received)
+        sent = next(iter(message.content.config_records.values()), {})
+        settings = {name: sent[name] for name in _SETTINGS if name in sent}
+        losses = train(model, data, **{**training, **settings})
+        metrics = {"loss": losses[-1], "num-examples": len(data)}
+        if measure is not None:
+            metrics |= measure(received, model.state_dict())
+        content = {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)}
+        return Message(RecordDict(content), reply_to=message)
+
+    if test_data_of is not None:
+
+        @app.evaluate()
+        def evaluate_client(message: Message, context: Context) -> Message:
+            data = test_data_of(context)
+            model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+            score = evaluate(model, data)._asdict()
+            metrics = MetricRecord(score | {"num-examples": len(data)})
+            return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    return app

@@ -1,0 +1,175 @@
+"""What servers do alike: start a strategy safely, send each round its own settings."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg, Result, Strategy
+
+from utils.arguments import whole_number
+from utils.federation.checking import checked, layers_of
+
+Evaluation = Callable[[int, ArrayRecord], MetricRecord | None]
+
+
+def serve(
+    strategy: Strategy | Callable[[Context], Strategy],
+    start: ArrayRecord | Callable[[], ArrayRecord],
+    rounds: int,
+    *,
+    train_config: Mapping | None = None,
+    evaluate_fn: Evaluation | None = None,
+) -> ServerApp:
+    """A ServerApp that runs one strategy, safely, on a simulator or on Flower's own network.
+
+    Args:
+        strategy: to run; or a function of the context that makes one.
+        start: the first model's arrays; or a function that makes them when the run begins,
+            from the run's own random stream.
+        rounds: how many, at least 0.
+        train_config: what each training message carries besides the round.
+        evaluate_fn: the server's own test, called before the first round and after each.
+    """
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        chosen = strategy if isinstance(strategy, Strategy) else strategy(context)
+        start_checked(
+            chosen,
+            checked(grid, chosen),
+            start() if callable(start) else start,
+            rounds,
+            train_config=ConfigRecord(dict(train_config or {})),
+            evaluate_fn=evaluate_fn,
+        )
+
+    return app
+
+
+_flowers_start = Strategy.start  # a simulation puts ours in its place
+
+
+def start_checked(
+    strategy: Strategy,
+    grid: Grid,
+    initial_arrays: ArrayRecord,
+    num_rounds: int = 3,
+    *args: object,
+    evaluate_fn: Evaluation | None = None,
+    **settings: object,
+) -> Result:
+    """``strategy.start``, after a look at what Flower would find out late or never.
+
+    The grid becomes a ``CheckedGrid``; integer buffers of the result are integers again.
+
+    Raises:
+        ValueError, TypeError: for a share of clients outside 0 to 1, arrays that are no
+            ArrayRecord, or an ``evaluate_fn`` that returns something else than a MetricRecord.
+    """
+    num_rounds = whole_number("num_rounds", num_rounds, 0)
+    if not isinstance(initial_arrays, ArrayRecord):
+        raise TypeError(
+            f"initial_arrays is a {type(initial_arrays).__name__}; wrap the weights: "
+            "ArrayRecord(model.state_dict())"
+        )
+    grid = checked(grid, strategy)
+    for layer in layers_of(strategy):
+        check_shares(layer)
+        if grid.num_clients is not None:
+            _check_minima(layer, grid.num_clients)
+    grid.on_start(num_rounds)
+    if evaluate_fn is not None:
+        settings["evaluate_fn"] = _checked_evaluation(evaluate_fn)
+    result = _flowers_start(strategy, grid, initial_arrays, num_rounds, *args, **settings)
+    result.arrays = grid.as_first_sent(result.arrays)
+    grid.results.append(result)
+    return result
+
+
+def check_shares(strategy: Strategy) -> None:
+    """Refuse a share of the clients that is none: Flower waits for ever for 10 times as many.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    for name in ("fraction_train", "fraction_evaluate"):
+        share = getattr(strategy, name, 0.0)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ValueError(
+                f"the strategy's {name} is {share!r}; it is a share of the clients, from 0 to 1 "
+                f"(for a number of clients, give {type(strategy).__name__} a {name} of 0 < "
+                f"number / clients ≤ 1, or min_{name.removeprefix('fraction_')}_nodes)"
+            )
+
+
+def _check_minima(strategy: Strategy, num_clients: int) -> None:
+    """Flower waits for ever for clients that a simulation does not have; say so instead."""
+    for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
+        wanted = getattr(strategy, name, 0)
+        if wanted > num_clients:
+            raise ValueError(
+                f"the strategy's {name} is {wanted}, but the simulation has {num_clients} "
+                f"client{'s' if num_clients > 1 else ''}, so it would wait for ever; give "
+                f"{type(strategy).__name__} a lower {name}, or simulate more clients"
+            )
+
+
+def _checked_evaluation(evaluate_fn: Evaluation) -> Evaluation:
+    def evaluate(round_: int, arrays: ArrayRecord) -> MetricRecord | None:
+        found = evaluate_fn(round_, arrays)
+        if found is not None and not isinstance(found, MetricRecord):
+            raise TypeError(
+                f"evaluate_fn returned a {type(found).__name__}; Flower's message API takes a "
+                'MetricRecord, e.g. MetricRecord({"loss": loss, "accuracy": accuracy}), or None'
+            )
+        return found
+
+    return evaluate
+
+
+class CheckedStrategy(Strategy):
+    """A strategy that starts on a checked grid by itself, whoever starts it."""
+
+    def start(self, grid: Grid, *args: object, **settings: object) -> Result:
+        """``Strategy.start`` with every reply checked."""
+        return start_checked(self, grid, *args, **settings)
+
+
+class ScheduledFedAvg(CheckedStrategy, FedAvg):
+    """FedAvg that sends each round its own settings: ``schedule(round)`` gives them.
+
+    Args:
+        schedule: from the round, 1 or more, to settings by name, which go out in place of those
+            of ``train_config``.
+        options: of ``FedAvg``.
+    """
+
+    def __init__(self, schedule: Callable[[int], Mapping], **options: object) -> None:
+        super().__init__(**options)
+        self.schedule = schedule
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """FedAvg's messages, with the round's settings in their configuration."""
+        settings = ConfigRecord({**config, **self.schedule(server_round)})
+        return super().configure_train(server_round, arrays, settings, grid)
+
+
+def cosine(lr: float, num_rounds: int) -> Callable[[int], dict[str, float]]:
+    """A schedule: ``"lr"`` from ``lr`` in round 1 down along a cosine, to 0 after the last.
+
+    Raises:
+        ValueError: for values out of range.
+    """
+    if not 0 < lr < math.inf:
+        raise ValueError(f"lr is {lr}; it must be above 0, and finite")
+    num_rounds = whole_number("num_rounds", num_rounds, 1)
+
+    def schedule(server_round: int) -> dict[str, float]:
+        done = min(server_round - 1, num_rounds) / num_rounds
+        return {"lr": lr * (1 + math.cos(math.pi * done)) / 2}
+
+    return schedule
