@@ -147,7 +147,7 @@ def test_labels_that_are_none_or_do_not_occur_are_named(choose):
         with pytest.raises(ValueError, match=f"labels is {labels!r}; it must be a list of whole"):
             choose(few, labels)
     for label in (1.0, 1.5, "1", None, True, -1, [1]):
-        with pytest.raises(ValueError, match="a label is .*; it must be a whole number"):
+        with pytest.raises(ValueError, match=r"a label is .*; it must be a whole number"):
             choose(few, [label])
 
 

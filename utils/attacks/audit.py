@@ -5,6 +5,7 @@ import math
 import numpy as np
 from scipy.stats import beta
 
+from utils.arguments import number
 from utils.attacks.membership import checked_scores
 
 
@@ -32,8 +33,8 @@ def empirical_epsilon(
         ValueError: if there are fewer than 20 trials of either kind, or a value is out of range.
     """
     inside, outside = checked_scores(with_canary, without)
-    if not 0 <= delta < 1 or not 0 < confidence < 1:
-        raise ValueError(f"delta={delta}, confidence={confidence}: both lie between 0 and 1")
+    delta = number("delta", delta, least=0, below=1)
+    confidence = number("confidence", confidence, above=0, below=1)
     halves = (inside[::2], outside[::2]), (inside[1::2], outside[1::2])
     first, second = [pair + tuple(-scores for scores in pair[::-1]) for pair in halves]
     candidates = []

@@ -1,6 +1,6 @@
 """Attacks on an update: read the images that a client trained on out of what it sent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,10 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
+
+from utils.arguments import list_of, number, shown, whole_number
+from utils.data.tensors import whole_labels
+from utils.learning.evaluation import check_labels, evaluation_mode, logits_of
 
 
 def inputs_in_linear_gradient(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -27,13 +31,16 @@ def inputs_in_linear_gradient(weight: torch.Tensor, bias: torch.Tensor) -> torch
         Inputs ``(active units, inputs)``: rows of units with a zero bias gradient are left out.
 
     Raises:
-        ValueError: if the shapes do not belong together.
+        ValueError: if the shapes do not belong together, or a number is not finite.
     """
+    weight, bias = _tensors("weight and bias", (weight, bias))
     if weight.ndim != 2 or bias.shape != weight.shape[:1]:
         raise ValueError(
             f"shapes are {tuple(weight.shape)} and {tuple(bias.shape)}; expected the weights' "
             "(units, inputs) and the biases' (units,)"
         )
+    if not weight.isfinite().all() or not bias.isfinite().all():
+        raise ValueError("the gradient is not finite: no input can be read from it")
     active = bias != 0
     return weight[active] / bias[active, None]
 
@@ -72,10 +79,22 @@ def invert_gradient(
         Images ``(n, *shape)``, in no particular order within a label.
 
     Raises:
-        ValueError: if the gradient does not fit the model, or is zero or not finite.
+        ValueError: if the gradient does not fit the model, or is zero or not finite; or another
+            argument is out of range.
     """
+    low, high = _pixel_range(low, high)
+    steps, lr = whole_number("steps", steps, 1), number("lr", lr, above=0)
+    smoothness = number("smoothness", smoothness, least=0)
+    shape = [whole_number("a length", length, 1) for length in list_of("shape", shape, "lengths")]
+    if len(shape) != 3:
+        raise ValueError(
+            f"shape is {shape}; it must be that of one image: channels, height and width"
+        )
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is {shown(model)}; it must be a torch.nn.Module")
     parameters = list(model.parameters())
     wanted = [tuple(p.shape) for p in parameters]
+    gradient = _tensors("gradient", gradient)
     if [tuple(g.shape) for g in gradient] != wanted:
         raise ValueError(
             f"the gradient's shapes are {[tuple(g.shape) for g in gradient]}; the model's "
@@ -85,7 +104,12 @@ def invert_gradient(
     if not target.isfinite().all() or not target.any():
         raise ValueError("the gradient is zero or not finite: there is nothing to match")
     target = target / target.norm()
-    images = (low + (high - low) * torch.rand(len(labels), *shape)).requires_grad_()
+    labels = whole_labels(labels).to(target.device)
+    if not len(labels):
+        raise ValueError("labels are empty; at least one label is needed, one an image")
+    images = (low + (high - low) * torch.rand(len(labels), *shape)).to(target).requires_grad_()
+    with evaluation_mode(model):
+        check_labels(labels, classes=logits_of(model, images).shape[1])
     optimizer = torch.optim.Adam([images], lr=lr * (high - low))
     falls = [steps * eighths // 8 for eighths in (3, 5, 7)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, falls, gamma=0.1)
@@ -101,6 +125,19 @@ def invert_gradient(
         with torch.no_grad():
             images.clamp_(low, high)
     return images.detach()
+
+
+def _tensors(name: str, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    values = list(values) if isinstance(values, Iterable) else [values]
+    for value in values:
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{name}: {shown(value)} is among them; all must be tensors")
+    return values
+
+
+def _pixel_range(low: float, high: float) -> tuple[float, float]:
+    low = number("low", low)
+    return low, number("high", high, above=low)
 
 
 class Likeness(NamedTuple):
@@ -127,15 +164,22 @@ def compare_images(
         low, high: range of pixel values, mapped to 0 … 1; what lies outside is clamped.
 
     Raises:
-        ValueError: if the images differ in shape, or fewer are recovered than there were.
+        ValueError: if the images differ in shape, or fewer are recovered than there were; if
+            they have colours, or sides below 7 pixels; or a pixel is not finite.
     """
-    if recovered.shape[1:] != originals.shape[1:] or len(recovered) < len(originals):
+    low, high = _pixel_range(low, high)
+    recovered, originals = _tensors("recovered and originals", (recovered, originals))
+    shapes = f"{tuple(recovered.shape)} recovered and {tuple(originals.shape)} original images"
+    if recovered.shape[1:] != originals.shape[1:] or not 1 <= len(originals) <= len(recovered):
+        raise ValueError(f"{shapes}: they need one shape, and at least as many recovered")
+    if originals.ndim != 4 or originals.shape[1] != 1 or min(originals.shape[2:]) < 7:
         raise ValueError(
-            f"{tuple(recovered.shape)} recovered cannot be matched with {tuple(originals.shape)} "
-            "originals: same image shape and at least as many are needed"
+            f"{shapes}: they must be (n, 1, height, width), of 7 pixels or more a side"
         )
+    if not recovered.isfinite().all() or not originals.isfinite().all():
+        raise ValueError(f"{shapes}: some pixels are NaN or infinite")
     found, true = (
-        ((images - low) / (high - low)).clamp(0, 1)[:, 0].double().numpy()
+        ((images - low) / (high - low)).clamp(0, 1)[:, 0].detach().double().cpu().numpy()
         for images in (recovered, originals)
     )
     ssim = np.array([[structural_similarity(t, f, data_range=1) for f in found] for t in true])

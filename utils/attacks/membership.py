@@ -11,6 +11,10 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap, mannwhitneyu
 
+from utils.arguments import number, shown, whole_number
+from utils.data.tensors import whole_labels
+from utils.learning.evaluation import check_labels
+
 
 def log_odds(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
     """How sure a classifier is of the true label: log(p / (1 - p)), float64 ``(n,)``.
@@ -21,11 +25,24 @@ def log_odds(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
 
     Args:
         logits: ``(n, classes)``.
-        labels: int64 ``(n,)``.
+        labels: whole numbers ``(n,)``.
+
+    Raises:
+        ValueError: if labels and logits do not belong together.
     """
-    logits, column = logits.detach().double(), labels[:, None]
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(
+            f"logits are {shown(logits)}; they must be a tensor (n, 2 classes or more)"
+        )
+    labels = whole_labels(labels)
+    if not 0 < len(labels) == len(logits):
+        raise ValueError(
+            f"{len(labels)} labels for {len(logits)} rows of logits: one each is needed"
+        )
+    check_labels(labels, classes=logits.shape[1])
+    logits, column = logits.detach().double(), labels.to(logits.device)[:, None]
     others = logits.scatter(1, column, -math.inf).logsumexp(dim=1)
-    return (logits.gather(1, column)[:, 0] - others).numpy()
+    return (logits.gather(1, column)[:, 0] - others).cpu().numpy()
 
 
 class Membership(NamedTuple):
@@ -57,11 +74,11 @@ def membership(
         fpr: share of strangers that may be accused, at least 0, below 1.
 
     Raises:
-        ValueError: if there are fewer than 20 of either, a score is NaN, or fpr is out of range.
+        ValueError: if there are fewer than 20 of either, a score is not finite, or another
+            argument is out of range.
     """
     members, strangers = checked_scores(members, strangers)
-    if not 0 <= fpr < 1:
-        raise ValueError(f"fpr is {fpr}; the share of strangers accused is at least 0, below 1")
+    resamples, fpr = whole_number("resamples", resamples, 2), number("fpr", fpr, least=0, below=1)
     result = []
     for statistic in (_auc, partial(_tpr, fpr=fpr)):
         interval = bootstrap(
@@ -92,13 +109,18 @@ def checked_scores(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray,
     """Both as float64 vectors.
 
     Raises:
-        ValueError: if there are fewer than 20 of either, or one is NaN.
+        ValueError: if there are fewer than 20 of either, or one is no finite number.
     """
-    both = np.asarray(inside, float), np.asarray(outside, float)
-    for scores in both:
-        if scores.ndim != 1 or len(scores) < 20 or np.isnan(scores).any():
+    vectors = []
+    for scores in (inside, outside):
+        try:
+            vector = np.asarray(scores, float)
+        except (TypeError, ValueError, RuntimeError):  # words, rows of unequal length, …
+            vector = np.empty(0)
+        if vector.ndim != 1 or len(vector) < 20 or not np.isfinite(vector).all():
             raise ValueError(
-                f"scores of shape {scores.shape}: at least 20 numbers of either kind are "
-                "needed, none of them NaN"
+                f"scores are {shown(scores)}, of shape {vector.shape}; at least 20 finite numbers "
+                "of either kind are needed, as a vector"
             )
-    return both
+        vectors.append(vector)
+    return vectors[0], vectors[1]

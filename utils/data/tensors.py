@@ -1,11 +1,11 @@
 """Data sets as tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from utils.arguments import shown
+from utils.arguments import list_of, shown, whole_number
 
 
 def as_tensors(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,14 +40,27 @@ def as_tensors(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
             )
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     columns = dataset.tensors if isinstance(dataset, TensorDataset) else _read(dataset)
-    if (
-        not isinstance(columns, list | tuple)
-        or [isinstance(column, torch.Tensor) for column in columns] != [True, True]
-        or columns[1].ndim != 1
-        or not torch.equal(columns[1], columns[1].long().to(columns[1].dtype))
-    ):
+    kinds = [isinstance(c, torch.Tensor) for c in columns] if isinstance(columns, Sequence) else []
+    if kinds != [True, True]:
         raise ValueError("the data set must yield pairs of (input tensor, integer label)")
-    return columns[0], columns[1].long()
+    return columns[0], whole_labels(columns[1])
+
+
+def whole_labels(labels: torch.Tensor | Iterable[int]) -> torch.Tensor:
+    """The labels as int64 ``(n,)``; floats are taken if they are whole.
+
+    Raises:
+        ValueError: if they are no vector of whole numbers.
+    """
+    if not isinstance(labels, torch.Tensor):
+        whole = [whole_number("a label", x, 0) for x in list_of("labels", labels, "whole numbers")]
+        return torch.tensor(whole, dtype=torch.int64)
+    if labels.ndim != 1 or not torch.equal(labels, labels.long().to(labels.dtype)):
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be a vector of "
+            "whole numbers"
+        )
+    return labels.long()
 
 
 def _chosen(
@@ -59,7 +72,7 @@ def _chosen(
         raise ValueError(f"a subset does not fit its data set of {len(labels)}: {error}") from error
 
 
-def _read(dataset: Dataset) -> Sequence[torch.Tensor]:
+def _read(dataset: Dataset) -> object:
     try:
         return next(iter(DataLoader(dataset, batch_size=len(dataset))))
     except (RuntimeError, TypeError, KeyError, IndexError) as error:  # torch cannot stack them
