@@ -1,9 +1,13 @@
+import io
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from tests.federation.apps import client_app, server_app
-from utils.federation import InvalidUpdateError, check_update, copy_content, messages, simulate
+from utils.federation import InvalidUpdateError, check_update, simulate, updates
+from utils.federation.grids import copy_content
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -76,7 +80,7 @@ def test_arrays_that_hold_other_values_than_they_declare_are_refused():
 def test_a_false_header_is_refused_before_anything_is_decoded(
     stype, dtype, shape, expected, monkeypatch
 ):
-    monkeypatch.setattr(messages, "decode_array", lambda array: pytest.fail("decoded"))
+    monkeypatch.setattr(updates, "read_array", lambda name, array: pytest.fail("decoded"))
     sent = message({"arrays": ArrayRecord([np.zeros(2, "f4")])})
     false = ArrayRecord({"0": Array(dtype, shape, stype, b"123456")})
     with pytest.raises(InvalidUpdateError, match=expected):
@@ -96,9 +100,11 @@ def test_where_no_arrays_were_sent_none_are_expected():
 
 def test_an_evaluation_needs_no_arrays_but_a_sound_weight():
     sent = message({"arrays": ArrayRecord([np.zeros(2)])}, kind="evaluate")
-    check_update(sent, reply_to(sent, {"m": MetricRecord({"num-examples": 2})}))
+    check_update(sent, reply_to(sent, {"m": MetricRecord({"num-examples": 2})}), "num-examples")
+    weightless = reply_to(sent, {"m": MetricRecord({"num-examples": 0})})
+    check_update(sent, weightless)  # nobody averages by it
     with pytest.raises(InvalidUpdateError, match="the weight 'num-examples' is 0"):
-        check_update(sent, reply_to(sent, {"m": MetricRecord({"num-examples": 0})}))
+        check_update(sent, weightless, "num-examples")
 
 
 def test_several_records_are_checked_for_finite_values():
@@ -113,7 +119,7 @@ def test_several_records_are_checked_for_finite_values():
 def test_a_list_is_no_weight():
     sent = message({"arrays": ArrayRecord([np.zeros(2)])}, kind="evaluate")
     with pytest.raises(InvalidUpdateError, match="positive, finite number"):
-        check_update(sent, reply_to(sent, {"m": MetricRecord({"num-examples": [1, 2]})}))
+        check_update(sent, reply_to(sent, {"m": MetricRecord({"n": [1, 2]})}), "n")
 
 
 @pytest.mark.parametrize(
@@ -130,3 +136,58 @@ def test_the_last_value_of_an_array_is_looked_at_too():
     bad = np.array([0, 0, 0, 0, -np.inf], "f4")
     with pytest.raises(InvalidUpdateError, match="in 1 of its 5 values"):
         check_update(sent, reply_to(sent, {"arrays": ArrayRecord([bad])}))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "answer", "fine"),
+    [
+        ("f8", "f4", True),
+        ("f4", "f8", True),
+        ("i8", "i4", True),
+        ("f4", "i8", False),
+        ("i8", "f4", False),
+        ("f4", "?", False),
+        ("f4", "c16", False),
+    ],
+)
+def test_a_float_may_answer_a_float_of_another_width(dtype, answer, fine):
+    sent = message({"arrays": ArrayRecord([np.zeros(2, dtype)])})
+    reply = reply_to(sent, {"arrays": ArrayRecord([np.zeros(2, answer)])})
+    with nullcontext() if fine else pytest.raises(InvalidUpdateError, match="has dtype"):
+        check_update(sent, reply)
+
+
+def test_an_unknown_encoding_is_refused():
+    sent = message({"arrays": ArrayRecord([np.zeros(2)])})
+    pickled = ArrayRecord({"0": Array("float64", (2,), "pickle", b"cos\nsystem\n")})
+    with pytest.raises(InvalidUpdateError, match="written as 'pickle', which nobody here can read"):
+        check_update(sent, reply_to(sent, {"arrays": pickled}))
+
+
+def test_numpys_bytes_that_hold_objects_are_refused():
+    sent = message({"arrays": ArrayRecord([np.zeros(2)])})
+    objects = io.BytesIO()
+    np.save(objects, np.array([{}, {}]), allow_pickle=True)
+    evil = ArrayRecord({"0": Array("float64", (2,), "numpy.ndarray", objects.getvalue())})
+    with pytest.raises(InvalidUpdateError, match="Python objects"):
+        check_update(sent, reply_to(sent, {"arrays": evil}))
+
+
+def test_an_update_is_what_training_changed_and_can_be_applied_again():
+    received = {"w": np.array([1.0, 2.0], "f4"), "steps": np.array(3)}
+    trained = {"w": np.array([1.5, 1.0], "f4"), "steps": np.array(9)}
+    update = updates.update_of(received, trained)
+    assert {name: values.tolist() for name, values in update.items()} == {"w": [0.5, -1.0]}
+    again = updates.apply_update(received, update)
+    assert again["w"].tolist() == [1.5, 1.0]
+    assert again["w"].dtype == np.float32
+    assert again["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("trained", "fault"),
+    [({}, r"missing \['w'\]"), ({"w": np.zeros(3)}, r"has shape \(3,\), but \(2,\)")],
+)
+def test_an_update_of_another_model_is_refused(trained, fault):
+    with pytest.raises(InvalidUpdateError, match=fault):
+        updates.update_of({"w": np.zeros(2)}, trained)

@@ -6,6 +6,7 @@ On a simulator or on Flower's own network: ``strategy.start(checked(grid, strate
 from collections.abc import Callable, Iterable
 from logging import WARNING
 
+import numpy as np
 from flwr.app import ArrayRecord, Error, Message, RecordDict
 from flwr.common import log
 from flwr.common.constant import ErrorCode
@@ -125,6 +126,7 @@ class CheckedGrid(GridAround):
             raise RoundFailedError(
                 f"Round {first.round}: all {len(failed)} clients failed to {first.kind}, so there "
                 f"is nothing to aggregate. {reasons}{'; …' if len(failed) > 3 else ''}"
+                f"{_hint(failed, messages[0])}"
             )
         return [reply for _, reply in pairs]
 
@@ -151,6 +153,18 @@ class CheckedGrid(GridAround):
         error, _, trace = (reply.error.reason or "unknown error").partition("\n\n")
         client = self.name_of(sent.metadata.dst_node_id)
         return Failure(round_of(sent) or 0, client, kind_of(sent), error, trace)
+
+
+def _hint(failed: list[Failure], sent: Message) -> str:
+    """Where all diverge at once, it was rather the server that did."""
+    if not all("NaN or infinity" in failure.error for failure in failed):
+        return ""
+    record = next(iter(sent.content.array_records.values()))
+    weights = [np.abs(read_array(n, a)).max(initial=0) for n, a in record.items()]
+    return (
+        f". All diverged from the model that they were sent, whose largest weight is "
+        f"{max(weights):.3g}: if that is not what you expect, lower the server's learning rate"
+    )
 
 
 def _refused(sent: Message, why: object) -> Message:

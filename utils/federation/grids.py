@@ -51,7 +51,7 @@ class SimulatedClient:
         """Answer one message as the client that ``context`` names."""
         kind = message.metadata.message_type
         context.run_config = dict(self.run_config)
-        stream = (self.seed, kind, round_of(message), context.node_config["partition-id"])
+        stream = (self.seed, kind, round_of(message) or 0, context.node_config["partition-id"])
         try:
             with random_stream(*stream):
                 reply = self.app(message, context)

@@ -177,11 +177,9 @@ def _flower_logs(verbose: bool) -> Iterator[None]:
     logger = logging.getLogger("flwr")
     before = logger.level
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
-    logger.addFilter(_is_news)
     try:
         yield
     finally:
-        logger.removeFilter(_is_news)
         logger.setLevel(before)
 
 
@@ -189,6 +187,9 @@ def _is_news(record: logging.LogRecord) -> bool:
     """Not news: that a share which the caller set to 0 is 0, that Flower renames functions."""
     said = record.getMessage()
     return "is set to 0.0." not in said and "DEPRECATED FEATURE" not in said
+
+
+logging.getLogger("flwr").addFilter(_is_news)  # strategies are made outside of runs, too
 
 
 @contextmanager
