@@ -12,7 +12,8 @@ from functools import cache
 import numpy as np
 from flwr.app import Array, RecordDict
 
-from utils.compression.codecs import CODECS, Codec, CompressionError
+from utils.arguments import shown
+from utils.compression.codecs import CODECS, Codec, CompressionError, check_codec
 from utils.federation.records import only_record
 from utils.federation.updates import register_decoder
 
@@ -23,8 +24,13 @@ def encode_array(values: np.ndarray, codec: Codec) -> Array:
     """Compress one array of floats, of any shape; integers and booleans stay as they are.
 
     Raises:
-        CompressionError: if the array holds NaN or infinity.
+        CompressionError: if the array holds NaN or infinity, or is none of NumPy's.
     """
+    check_codec("codec", codec)
+    if not isinstance(values, np.ndarray | np.generic):
+        raise CompressionError(
+            f"values are {shown(values)}; they must be a NumPy array (of a tensor: its .numpy())"
+        )
     if not np.issubdtype(values.dtype, np.floating):
         return Array(values)
     with np.errstate(over="ignore"):
@@ -46,6 +52,8 @@ def decode_array(array: Array) -> np.ndarray:
     Raises:
         CompressionError: if its bytes do not fit its shape, or the codec is unknown.
     """
+    if not isinstance(array, Array):
+        raise CompressionError(f"array is {shown(array)}; it must be an Array as Flower sends it")
     if not is_compressed(array):
         return array.numpy()
     codec, size = _codec_named(array.stype), math.prod(array.shape)
@@ -76,7 +84,7 @@ def _codec_named(stype: str) -> Codec:
     try:
         kind, *settings = json.loads(stype.removeprefix(_PREFIX))
         return CODECS[kind](*settings)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CompressionError(
             f"cannot read '{stype[:80]}' ({error!r}); known codecs are: {', '.join(CODECS)}"
         ) from error

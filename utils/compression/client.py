@@ -4,7 +4,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
 from utils.compression.arrays import decode_array, decoded_arrays, encode_array
-from utils.compression.codecs import Codec
+from utils.compression.codecs import Codec, check_codec
 from utils.federation.records import as_record
 from utils.federation.updates import update_of
 
@@ -23,7 +23,11 @@ def compress_update(codec: Codec, error_feedback: bool = False) -> Mod:
             what it leaves out in turn (Seide et al. 2014; Karimireddy et al. 2019,
             arXiv:1901.09847). The memory, as large as the model, lies in the client's
             ``context.state``; while the client is not chosen, it waits and goes stale.
+
+    Raises:
+        ValueError: if that is no codec.
     """
+    check_codec("codec", codec)
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         key, received = decoded_arrays(message.content, "the message to the client")

@@ -1,7 +1,7 @@
 """Codecs: a vector of numbers as fewer bytes, and back.
 
-They take and return finite float32 vectors of at least one number; ``compression.py`` sees
-to the rest. Random choices come from NumPy's global generator.
+They take and return finite float32 vectors of at least one number; ``arrays.py`` sees to the
+rest. Random choices come from NumPy's global generator.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from utils.arguments import number, one_of, shown, whole_number
 from utils.compression.packing import (
     hadamard,
     in_rows,
@@ -38,8 +39,7 @@ class Cast:
     kind: ClassVar[str] = "cast"
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("float16", "bfloat16"):
-            raise ValueError(f"dtype is {self.dtype!r}; it must be 'float16' or 'bfloat16'")
+        one_of("dtype", self.dtype, ("float16", "bfloat16"))
 
     def encode(self, values: np.ndarray) -> bytes:
         """Bytes of a float32 vector: 2 a number."""
@@ -72,8 +72,11 @@ class Uniform:
     kind: ClassVar[str] = "uniform"
 
     def __post_init__(self) -> None:
-        _check_range("bits", self.bits, 2, 8)
-        _check_range("bucket", self.bucket, 1, 2**24)
+        _settle(
+            self,
+            bits=whole_number("bits", self.bits, 2, 8),
+            bucket=whole_number("bucket", self.bucket, 1, 2**24),
+        )
 
     @property
     def _top(self) -> int:
@@ -110,9 +113,7 @@ class TopK:
     kind: ClassVar[str] = "topk"
 
     def __post_init__(self) -> None:
-        number = isinstance(self.share, int | float) and not isinstance(self.share, bool)
-        if not number or not 0 < self.share <= 1:
-            raise ValueError(f"share is {self.share!r}; it must be above 0, and at most 1")
+        _settle(self, share=number("share", self.share, above=0, most=1))
 
     def _layout(self, size: int) -> tuple[int, type]:
         """How many numbers are kept, and the type of a position."""
@@ -153,8 +154,13 @@ class Rotation:
     kind: ClassVar[str] = "rotation"
 
     def __post_init__(self) -> None:
-        _check_range("bits", self.bits, 1, 4)
-        _check_range("block", self.block, 2, 2**24)
+        _settle(
+            self,
+            bits=whole_number("bits", self.bits, 1, 4),
+            block=whole_number("block", self.block, 2, 2**24),
+        )
+        if not isinstance(self.unbiased, bool):
+            raise ValueError(f"unbiased is {shown(self.unbiased)}; it must be True or False")
         if self.block & (self.block - 1):
             raise ValueError(f"block is {self.block}; it must be a power of two")
 
@@ -207,6 +213,18 @@ _POSITIVE_LEVELS = {
 _LLOYD_MAX = {b: tuple(-x for x in reversed(p)) + p for b, p in _POSITIVE_LEVELS.items()}
 
 
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; it must be an integer from {low} to {high:,}")
+def _settle(codec: Codec, **setting: float) -> None:
+    """Keep a setting as Python's number: it travels as JSON, which knows none of NumPy's."""
+    for name, value in setting.items():
+        object.__setattr__(codec, name, value)
+
+
+def check_codec(name: str, codec: object) -> None:
+    """Refuse what is no codec.
+
+    Raises:
+        ValueError: with the name, the value and the codecs there are.
+    """
+    if not isinstance(codec, Codec):
+        kinds = ", ".join(f"{kind.__name__}()" for kind in CODECS.values())
+        raise ValueError(f"{name} is {shown(codec)}; it must be a codec: {kinds}")

@@ -7,8 +7,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from utils.arguments import shown
 from utils.compression.arrays import decoded_arrays, encode_array, is_compressed
-from utils.compression.codecs import Codec
+from utils.compression.codecs import Codec, check_codec
 from utils.federation import CheckedStrategy, apply_update
 from utils.federation.records import as_arrays, as_record
 
@@ -23,9 +24,16 @@ class CompressedStrategy(CheckedStrategy):
     Args:
         strategy: the strategy to wrap, e.g. ``FedAvg()``.
         down: how to encode the model that the server sends; None sends it as it is.
+
+    Raises:
+        ValueError: if that is no strategy, or no codec.
     """
 
     def __init__(self, strategy: Strategy, down: Codec | None = None) -> None:
+        if not isinstance(strategy, Strategy):
+            raise ValueError(f"strategy is {shown(strategy)}; it must be one such as FedAvg()")
+        if down is not None:
+            check_codec("down", down)
         self.strategy, self.down = strategy, down
         self._global: dict[str, np.ndarray] = {}
 
@@ -70,20 +78,22 @@ class CompressedStrategy(CheckedStrategy):
         self.strategy.summary()
 
     def _encoded(self, messages: Iterable[Message]) -> list[Message]:
-        """Encode each distinct record once: every client gets the same bytes."""
-        messages, done = list(messages), {}
+        """Encode the record once, so that every client gets the same bytes.
+
+        A strategy that sends other clients another record has that one encoded, too: once if
+        those clients follow one another.
+        """
+        messages, record, encoded = list(messages), None, None
         if self.down is None:
             return messages
         for message in messages:
-            for key, record in list(message.content.array_records.items()):
-                if id(record) not in done:
-                    done[id(record)] = (
-                        record,
-                        ArrayRecord(
-                            {n: encode_array(a.numpy(), self.down) for n, a in record.items()}
-                        ),
-                    )
-                content = RecordDict(dict(message.content.items()))
-                content[key] = done[id(record)][1]
-                message.content = content
+            content = RecordDict(dict(message.content.items()))  # messages may share theirs
+            for key, sent in message.content.array_records.items():
+                if sent is not record:
+                    record, encoded = sent, self._encode(sent)
+                content[key] = encoded
+            message.content = content
         return messages
+
+    def _encode(self, record: ArrayRecord) -> ArrayRecord:
+        return ArrayRecord({n: encode_array(a.numpy(), self.down) for n, a in record.items()})

@@ -66,7 +66,7 @@ def train(
     for epoch in range(1, epochs + 1):
         total = 0.0
         batches = torch.randperm(len(labels)).to(labels.device).split(batch_size)
-        if has_batch_norm and len(batches) > 1 and len(batches[-1]) == 1:
+        if has_batch_norm and len(batches[-1]) == 1:
             batches = (*batches[:-2], torch.cat(batches[-2:]))
         for batch in batches:
             optimizer.zero_grad()
