@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from utils.arguments import shown
+
 # One colour a role, the same in every lesson (Okabe and Ito's colour-blind-safe palette).
 COLORS = {
     "centralized": "#0072B2",
@@ -50,20 +52,45 @@ def use_course_style() -> None:
     )
 
 
+def _named(argument: str, things: object) -> None:
+    if not isinstance(things, Mapping) or not things:
+        raise ValueError(f"{argument} is {shown(things)}; it must be a dict with a name or more")
+
+
+def _finite(name: str, values: object, dimensions: Sequence[int], gaps: bool = False) -> np.ndarray:
+    """The values as floats, if they are finite, in so many dimensions; with ``gaps``, or NaN."""
+    try:
+        array = np.asarray(values, float)
+    except (TypeError, ValueError, RuntimeError):  # words, rows of unequal length, a gradient
+        array = np.empty(0)
+    finite = np.isfinite(array) | (np.isnan(array) & gaps)
+    if array.ndim not in dimensions or not array.size or not finite.all():
+        expected = " or ".join(map(str, dimensions))
+        raise ValueError(
+            f"'{name}' has the values {shown(values)}; they must be finite numbers, in {expected} "
+            "dimensions"
+        )
+    return array
+
+
 def label_histograms(counts: Mapping[str, Sequence[int]], title: str) -> tuple[Figure, np.ndarray]:
     """Examples by label, one panel a client; labels that a client lacks are marked.
 
     Args:
         counts: for each client's name the number of examples of each label.
         title: the takeaway.
+
+    Raises:
+        ValueError: if there are no clients, or a client's counts are no numbers.
     """
+    _named("counts", counts)
+    counts = {name: _finite(name, values, [1]) for name, values in counts.items()}
     fig, axes = plt.subplots(
         1, len(counts), figsize=(3.2 * len(counts), 2.8), sharey=True, squeeze=False
     )
     axes = axes[0]
     for ax, (name, values) in zip(axes, counts.items(), strict=True):
         labels = np.arange(len(values))
-        values = np.asarray(values)
         ax.bar(labels, values, color=COLORS["local only"])
         for label in labels[values == 0]:
             ax.annotate(
@@ -77,7 +104,7 @@ def label_histograms(counts: Mapping[str, Sequence[int]], title: str) -> tuple[F
                 fontsize=8,
                 color="#555555",
             )
-        ax.set(title=f"{name} ({values.sum():,} images)", xlabel="label", xticks=labels)
+        ax.set(title=f"{name} ({values.sum():,.0f} images)", xlabel="label", xticks=labels)
         ax.grid(axis="x", visible=False)
     axes[0].set_ylabel("images")
     fig.suptitle(title, x=0.01, ha="left")
@@ -90,13 +117,20 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], title: str) -> tuple[
     Args:
         matrices: counts ``(classes, classes)`` by panel title; row = true, column = predicted.
         title: the takeaway.
+
+    Raises:
+        ValueError: if there are no matrices, or one is not square.
     """
+    _named("matrices", matrices)
+    matrices = {name: _finite(name, matrix, [2]) for name, matrix in matrices.items()}
+    for name, matrix in matrices.items():
+        if matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"'{name}' has the shape {matrix.shape}; it must be square")
     fig, axes = plt.subplots(
         1, len(matrices), figsize=(3.2 * len(matrices), 3.6), sharey=True, squeeze=False
     )
     axes = axes[0]
     for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
-        matrix = np.asarray(matrix, dtype=float)
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         ticks = range(len(matrix))
@@ -122,24 +156,38 @@ def curves(
 
     Args:
         series: values ``(seeds, points)`` or ``(points,)`` by name; a name in ``COLORS`` gets
-            its colour. The line is the mean over seeds, the band runs from lowest to highest.
+            its colour. The line is the mean over seeds, the band runs from lowest to highest;
+            where a value is NaN, there is a gap.
         title: the takeaway.
         x: the points' positions: the same for all series, or by name.
         xlabel, ylabel: axis labels, with units.
         ylim: limits of the vertical axis; by default they follow the data.
         ax: draw here instead of in a new figure.
+
+    Raises:
+        ValueError: if there are no series, or one does not fit its positions.
     """
+    _named("series", series)
+    lines = {}
+    for name, values in series.items():
+        at = np.asarray(x.get(name, ()) if isinstance(x, Mapping) else x)
+        lines[name] = at, np.atleast_2d(_finite(name, values, [1, 2], gaps=True))
+        if at.shape != lines[name][1].shape[1:]:
+            raise ValueError(
+                f"'{name}' has values of shape {np.shape(values)}, and {at.size} positions x; one "
+                "position a point is needed"
+            )
     fig, ax = (ax.figure, ax) if ax else plt.subplots()
     ends = []
-    for name, values in series.items():
-        values = np.atleast_2d(values)
-        at = x[name] if isinstance(x, Mapping) else x
+    for name, (at, values) in lines.items():
         (line,) = ax.plot(at, values.mean(axis=0), color=COLORS.get(name), marker="o", ms=3)
         if len(values) > 1:
             ax.fill_between(
                 at, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2, lw=0
             )
-        ends.append((values.mean(axis=0)[-1], name, line.get_color(), at[-1]))
+        mean = values.mean(axis=0)
+        last = np.flatnonzero(np.isfinite(mean))[-1:]
+        ends += [(mean[i], name, line.get_color(), at[i]) for i in last]
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel, **({"ylim": ylim} if ylim else {}))
     _label_ends(ax, ends)
     return fig, ax
@@ -185,7 +233,12 @@ def spread(
         xlabel: axis label, with the unit.
         colors: by name; the roles in ``COLORS`` are known.
         ax: draw here instead of in a new figure.
+
+    Raises:
+        ValueError: if there are no groups, or one has no values, or no numbers.
     """
+    _named("groups", groups)
+    groups = {name: _finite(name, values, [1]) for name, values in groups.items()}
     if ax:
         fig = ax.figure
         ax.set_title(title)
@@ -234,18 +287,20 @@ def roc_curves(
         ax: draw here instead of in a new figure.
 
     Raises:
-        ValueError: if there are no members or no others, or a score is missing or NaN.
+        ValueError: if there are no members or no others, or a score is missing or not finite.
     """
+    _named("scores", scores)
     is_member = np.asarray(is_member, bool)
     if is_member.ndim != 1 or is_member.all() or not is_member.any():
         raise ValueError(
             f"{is_member.sum()} of {is_member.size} are members: some must be, not all"
         )
+    scores = {name: _finite(name, values, [1]) for name, values in scores.items()}
     for name, values in scores.items():
-        if np.shape(values) != is_member.shape or np.isnan(values).any():
+        if values.shape != is_member.shape:
             raise ValueError(
-                f"'{name}' has scores of shape {np.shape(values)}; one for each of the "
-                f"{is_member.size} examples is needed, none of them NaN"
+                f"'{name}' has {values.size} scores; one for each of the {is_member.size} examples "
+                "is needed"
             )
     fig, ax = (ax.figure, ax) if ax else plt.subplots()
     colors, lowest = colors or COLORS, 1 / (~is_member).sum()

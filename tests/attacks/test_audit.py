@@ -42,11 +42,11 @@ def test_what_a_threshold_promises_on_one_half_is_judged_on_the_other():
 @pytest.mark.parametrize("z", [1.0, 3.0])
 def test_it_stays_below_the_true_one_and_comes_near(z):
     true, bounds = gaussian_epsilon(z, 1e-3), []
-    for seed in range(15):
+    for seed in range(8):
         random = np.random.default_rng(seed)
         outside = random.normal(0, z, 4000)
         bounds.append(empirical_epsilon(random.normal(1, z, 4000), outside, 1e-3))
-    assert sum(bound > true for bound in bounds) <= 3  # 5% of 15 is 1
+    assert sum(bound > true for bound in bounds) <= 2  # 5% of 8 is 0.4
     assert np.median(bounds) > 0.25 * true
     random = np.random.default_rng(0)  # with a quarter of the noise, it is caught
     scores = random.normal(1, z / 4, 4000), random.normal(0, z / 4, 4000)

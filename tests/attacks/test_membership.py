@@ -77,15 +77,15 @@ def test_exactly_the_asked_share_of_strangers_may_be_accused():
 
 def test_the_intervals_cover_the_truth_and_repeat_exactly():
     covered = {"auc": 0, "tpr": 0}
-    for seed in range(30):
+    for seed in range(20):
         random = np.random.default_rng(seed)
         scores = random.normal(1.5, 1, 400), random.normal(0, 1, 400)
-        result = membership(*scores, resamples=50, fpr=0.05)
+        result = membership(*scores, resamples=40, fpr=0.05)
         covered["auc"] += result.auc_interval[0] <= 0.8556 <= result.auc_interval[1]
         covered["tpr"] += result.tpr_interval[0] <= 0.4424 <= result.tpr_interval[1]
         assert result.tpr_interval[1] - result.tpr_interval[0] < 0.3
-    assert min(covered.values()) >= 24  # 28 expected; under 24 once in 1,000 times
-    assert membership(*scores, resamples=50, fpr=0.05) == result
+    assert min(covered.values()) >= 15  # 19 expected; under 15 once in 1,000 times
+    assert membership(*scores, resamples=40, fpr=0.05) == result
     few = [half[:40] for half in scores]
     assert membership(*few) == membership(*few, resamples=500, fpr=0.01)
 
