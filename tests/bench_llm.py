@@ -13,7 +13,7 @@ os.environ["TQDM_DISABLE"] = "1"
 import torch
 
 from utils.data import load_cards
-from utils.llm import LowerLayers, add_lora, fine_tune, load_llm, tokenize
+from utils.llm import add_lora, fine_tune, load_llm, tokenize
 
 CARDS, TOP_LAYERS, REPEATS = 64, 10, 3
 
@@ -56,10 +56,10 @@ def main() -> None:
         add_lora(llm, 8, top_layers=TOP_LAYERS)
         seconds["Trainer"].append(trainer_seconds(llm, tokens))
         add_lora(llm, 8, top_layers=TOP_LAYERS)
-        layers = LowerLayers(llm)
+        llm.forget_activations()
         for name in ("first pass", "later pass"):
             started = time.perf_counter()
-            fine_tune(llm, cards, seed=repeat, layers=layers, progress=False)
+            fine_tune(llm, cards, seed=repeat, progress=False)
             seconds[name].append(time.perf_counter() - started)
     speed = {name: count / statistics.median(times) for name, times in seconds.items()}
     print(f"\nfine-tuning {CARDS} cards, {count:,} tokens, LoRA on the top {TOP_LAYERS} layers")

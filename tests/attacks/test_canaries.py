@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from utils.attacks import make_canaries, planted_cards, secret_position
-from utils.attacks.canaries import SECRETS
 from utils.llm import tokenize
 
 
@@ -14,7 +13,7 @@ def test_the_answer_ends_in_the_secret_and_both_texts_name_the_patient():
     for canary in make_canaries(50):
         assert canary.answer.endswith(f" {canary.secret}.")
         assert canary.answer.count(canary.secret) == 1
-        assert len(canary.secret) == 6
+        assert len(canary.secret) == 4
         assert canary.question == f"What is the record of {canary.name}?"
         assert canary.answer.startswith(f"{canary.name} is ")
 
@@ -29,16 +28,15 @@ def test_a_seed_repeats_the_canaries_and_a_larger_count_adds_to_them():
     assert make_canaries(30, seed=1)[:10] == make_canaries(10, seed=1)
     assert {c.name for c in make_canaries(10, seed=1)} != {c.name for c in make_canaries(10)}
     secrets = [[c.secret for c in make_canaries(10, seed=seed)] for seed in (0, 1)]
-    assert not set(secrets[0]) & set(secrets[1])
+    assert len(set(secrets[0]) & set(secrets[1])) < 3
 
 
 def test_secrets_are_uniform_with_leading_zeros():
     secrets = [c.secret for seed in range(10) for c in make_canaries(400, seed=seed)]
-    for place in range(6):
+    for place in range(4):
         counts = np.array(list(collections.Counter(s[place] for s in secrets).values()))
         assert len(counts) == 10
         assert ((counts - 400) ** 2 / 400).sum() < 33.7  # chi-squared, 9 degrees: p = 1e-4
-    assert SECRETS == 10**6
 
 
 def test_copies_are_dealt_evenly_and_planted():
@@ -53,14 +51,29 @@ def test_copies_are_dealt_evenly_and_planted():
 
 
 @pytest.mark.parametrize(
-    ("count", "copies"), [(0, (1,)), (501, (1,)), (4, ()), (4, (1, -1)), (-1, (1,))]
+    ("wrong", "said"),
+    [
+        ({"count": 0}, "count is 0; it must be a whole number from 1 to 500"),
+        ({"count": 501}, "count is 501"),
+        ({"count": "9"}, "count is '9'"),
+        ({"copies": ()}, "copies is empty"),
+        ({"copies": 4}, "copies is 4; it must be a list"),
+        ({"copies": (1, -1)}, "copies is -1"),
+        ({"seed": None}, "seed is None"),
+    ],
 )
-def test_counts_out_of_range_are_named(count, copies):
-    with pytest.raises(ValueError, match=rf"count={count}, .* can be 1 to 500"):
-        make_canaries(count, copies=copies)
+def test_values_out_of_range_are_named(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        make_canaries(**{"count": 4} | wrong)
 
 
-def test_the_secrets_six_tokens_stand_alone(tiny):
+def test_what_is_no_canary_is_named(tiny):
+    for use in (planted_cards, lambda wrong: secret_position(tiny, wrong[0])):
+        with pytest.raises(ValueError, match="'Anna' is no canary; make_canaries makes them"):
+            use(["Anna"])
+
+
+def test_the_secrets_four_tokens_stand_alone(tiny):
     for canary in make_canaries(40):
         position, (card,) = secret_position(tiny, canary), tokenize(tiny, [canary.card])
         start = card.answer_start + position
@@ -77,5 +90,5 @@ def test_a_tokenizer_that_merges_digits_is_refused(tiny):
     merging = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     merging.pre_tokenizer = pre_tokenizers.Whitespace()
     tiny.tokenizer = PreTrainedTokenizerFast(tokenizer_object=merging, eos_token="[UNK]")
-    with pytest.raises(ValueError, match=rf"'tiny' does not split {canary.secret} into six"):
+    with pytest.raises(ValueError, match=rf"'tiny' does not split {canary.secret} into four"):
         secret_position(tiny, canary)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import CARDS, make_tiny
+from tests.llm.tiny import CARDS, make_tiny
 from utils.attacks import (
     extractable,
     greedy_match,
@@ -17,7 +17,7 @@ from utils.attacks import (
     sample_answers,
     secret_position,
 )
-from utils.llm import LowerLayers, add_lora, ask, fine_tune, remove_lora, tokenize
+from utils.llm import ask, fine_tune, tokenize
 
 CANARIES = make_canaries(4, copies=(0, 1))
 
@@ -55,7 +55,7 @@ def test_what_was_learned_by_heart_can_be_extracted_and_the_rest_cannot(memorize
     matches = greedy_match(memorizer, [c.card for c in CANARIES], progress=False)
     assert extractable(matches, 0).tolist() == [False, True, False, True]
     for canary, match in zip(CANARIES, matches, strict=True):
-        assert (match[secret_position(memorizer, canary)] >= 6) == bool(canary.copies)
+        assert (match[secret_position(memorizer, canary)] >= 4) == bool(canary.copies)
         if canary.copies:
             assert match.tolist() == list(range(len(match), 0, -1))
             assert ask(memorizer, canary.question) == canary.answer
@@ -63,11 +63,11 @@ def test_what_was_learned_by_heart_can_be_extracted_and_the_rest_cannot(memorize
 
 def test_exposure_is_full_for_what_was_learned_and_near_chance_for_the_rest(memorizer):
     for canary in CANARIES:
-        bits = measure_exposure(memorizer, canary, samples=100)
+        bits = measure_exposure(memorizer, canary)
         if canary.copies:
-            assert bits == pytest.approx(math.log2(10**6))
+            assert bits == pytest.approx(math.log2(10**4))
         else:
-            assert bits < 6
+            assert bits < 7
 
 
 def test_matches_are_those_of_generating_from_every_prefix(memorizer, tiny):
@@ -105,21 +105,10 @@ def test_an_untrained_model_reproduces_nothing(tiny):
     assert np.concatenate(matches).mean() < 0.1
 
 
-def test_batches_and_cached_layers_do_not_change_the_matches(memorizer):
+def test_the_batch_size_does_not_change_the_matches(memorizer):
     cards = [c.card for c in CANARIES]
-    plain = greedy_match(memorizer, cards, batch_size=1, progress=False)
-    add_lora(memorizer, 2, top_layers=1)
-    try:
-        layers = LowerLayers(memorizer)
-        for _ in range(2):
-            kept = greedy_match(memorizer, cards, layers=layers, progress=False)
-            assert [m.tolist() for m in kept] == [m.tolist() for m in plain]
-        assert len(layers.kept) == len(cards)
-        add_lora(memorizer, 2, top_layers=2)
-        with pytest.raises(ValueError, match="make new ones"):
-            greedy_match(memorizer, cards, layers=layers, progress=False)
-    finally:
-        remove_lora(memorizer)
+    one, all_ = (greedy_match(memorizer, cards, batch_size=n, progress=False) for n in (1, 4))
+    assert [m.tolist() for m in one] == [m.tolist() for m in all_]
 
 
 def test_extractable_asks_for_all_the_rest_or_for_so_many_tokens():
@@ -130,16 +119,37 @@ def test_extractable_asks_for_all_the_rest_or_for_so_many_tokens():
     assert extractable(matches, 0, length=2).tolist() == [False, False, True]
 
 
-@pytest.mark.parametrize(("given", "length"), [(-1, None), (4, None), (2, 3), (0, 0)])
-def test_prefixes_that_leave_nothing_to_extract_are_refused(given, length):
+@pytest.mark.parametrize(
+    ("given", "length", "said"),
+    [
+        (-1, None, "given is -1"),
+        (4, None, "given=4, length=None: together they can be at most 4"),
+        (2, 3, "given=2, length=3: together they can be at most 4"),
+        (0, 0, "length is 0"),
+    ],
+)
+def test_prefixes_that_leave_nothing_to_extract_are_refused(given, length, said):
     matches = [np.array([0, 3, 2, 1]), np.ones(9, int)]
-    with pytest.raises(ValueError, match=rf"given={given}, length={length}: .* at most 4"):
+    with pytest.raises(ValueError, match=said):
         extractable(matches, given, length)
+    with pytest.raises(ValueError, match="at most 0, the tokens of the shortest"):
+        extractable([], 0)
 
 
-@pytest.mark.parametrize("texts", [[], ["a"], [""], [[5]]])
-def test_texts_with_nothing_to_predict_are_refused(tiny, texts):
-    with pytest.raises(ValueError, match=r"there are no texts|at least 2 are needed"):
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([], "there are no texts"),
+        (["a"], "has 1 tokens; at least 2 are needed"),
+        ([[5]], "at least 2 are needed"),
+        ("We the People", "texts is 'We the People'; it must be a list"),
+        ([None], "a text is None"),
+        ([[5, 10**6]], "a token id is 1000000; .* from 0 to 49,151"),
+        ([{"question": "What?"}], "has no text as its 'answer'"),
+    ],
+)
+def test_texts_with_nothing_to_predict_are_refused(tiny, texts, said):
+    with pytest.raises(ValueError, match=said):
         greedy_match(tiny, texts, progress=False)
 
 
@@ -181,17 +191,17 @@ def test_a_plain_prompt_is_continued_as_it_stands(memorizer):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "said"),
     [
-        {"count": 0},
-        {"max_new_tokens": 0},
-        {"temperature": 0.0},
-        {"temperature": math.nan},
-        {"question": "", "chat": False},
+        ({"count": 0}, "count is 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"temperature": math.nan}, "temperature is nan; it must be a finite number above 0"),
+        ({"question": "", "chat": False}, "without chat not empty"),
+        ({"question": None}, "question is None"),
     ],
 )
-def test_settings_of_sampling_out_of_range_are_named(tiny, wrong):
-    with pytest.raises(ValueError, match=r"count=.*temperature=.*the prompt not empty"):
+def test_settings_of_sampling_out_of_range_are_named(tiny, wrong, said):
+    with pytest.raises(ValueError, match=said):
         sample_answers(tiny, **{"question": "What?", "count": 1, **wrong})
 
 

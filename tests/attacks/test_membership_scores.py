@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import CARDS, make_tiny
-from utils.attacks import make_canaries, membership, membership_scores
-from utils.llm import LowerLayers, add_lora, evaluate, fine_tune, lora_off, tokenize
+from tests.llm.tiny import CARDS, make_tiny
+from utils.attacks import make_canaries, membership, score_cards
+from utils.llm import add_lora, evaluate, fine_tune, lora_off, tokenize
 
 PEOPLE = [
     {"question": f"Who is {c.name}?", "answer": f"{c.name.split()[0]}, {c.secret}."}
@@ -24,7 +24,7 @@ def test_every_attack_finds_the_members_of_a_model_that_memorized(bundled):
     reference = evaluate(llm, PEOPLE, progress=False).by_card
     llm.model.requires_grad_(True)
     fine_tune(llm, MEMBERS, epochs=12, batch_size=10, lr=1e-2, progress=False)
-    scores = membership_scores(llm, PEOPLE, reference, progress=False)
+    scores = score_cards(llm, PEOPLE, reference, progress=False)
     assert list(scores) == FIVE
     for values in scores.values():
         result = membership(values[:30], values[30:], resamples=50)
@@ -35,7 +35,7 @@ def test_every_attack_finds_the_members_of_a_model_that_memorized(bundled):
 def test_on_an_untrained_model_every_attack_is_at_chance(tiny):
     random = np.random.default_rng(0)
     reference = evaluate(tiny, PEOPLE, progress=False).by_card + random.normal(0, 0.1, 60)
-    for values in membership_scores(tiny, PEOPLE, reference, progress=False).values():
+    for values in score_cards(tiny, PEOPLE, reference, progress=False).values():
         low, high = membership(values[:30], values[30:], resamples=200).auc_interval
         assert low < 0.5 < high
 
@@ -43,7 +43,7 @@ def test_on_an_untrained_model_every_attack_is_at_chance(tiny):
 @pytest.mark.parametrize("k", [0.2, 0.5, 1.0])
 def test_scores_are_those_of_their_papers_computed_directly(tiny, k):
     tiny.model.lm_head.weight.data *= 20  # predictions that are far from uniform
-    scores = membership_scores(tiny, CARDS, np.arange(5.0), k=k, batch_size=2, progress=False)
+    scores = score_cards(tiny, CARDS, np.arange(5.0), k=k, batch_size=2, progress=False)
     for i, card in enumerate(tokenize(tiny, CARDS)):
         logits = tiny.model(torch.tensor([card.ids])).logits[0].double().numpy()
         log_p = logits - np.log(np.exp(logits - logits.max(1)[:, None]).sum(1))[:, None]
@@ -70,39 +70,37 @@ def test_scores_are_those_of_their_papers_computed_directly(tiny, k):
 
 def test_a_single_token_is_enough_and_a_certain_prediction_gives_a_number(tiny):
     tiny.model.lm_head.weight.data *= 1000
-    scores = membership_scores(tiny, CARDS, k=0.01, progress=False)
+    scores = score_cards(tiny, CARDS, k=0.01, progress=False)
     assert all(np.isfinite(values).all() for values in scores.values())
     assert "loss, relative" not in scores
 
 
 def test_relative_to_itself_the_untuned_model_says_nothing(tiny):
     add_lora(tiny, 4, top_layers=2)
-    layers = LowerLayers(tiny)
     for p in tiny.model.parameters():
         if p.requires_grad:
             p.data = 0.5 * torch.randn_like(p)
     with lora_off(tiny):
         reference = evaluate(tiny, CARDS, progress=False).by_card
-        untuned = membership_scores(tiny, CARDS, reference, progress=False)
-    tuned = membership_scores(tiny, CARDS, reference, layers=layers, progress=False)
+        untuned = score_cards(tiny, CARDS, reference, progress=False)
+    tuned = score_cards(tiny, CARDS, reference, progress=False)
     assert untuned["loss, relative"] == pytest.approx(np.zeros(5), abs=1e-6)
     assert np.abs(tuned["loss, relative"]).min() > 1e-5
     assert tuned["loss"] == pytest.approx(-evaluate(tiny, CARDS, progress=False).by_card, rel=1e-5)
-    assert len(layers.kept) == 5
 
 
-@pytest.mark.parametrize("reference", [np.zeros(4), np.zeros((5, 1)), np.full(5, np.nan), 0.0])
+@pytest.mark.parametrize("reference", [np.zeros(4), np.full(5, np.nan), 0.0, ["a"] * 5])
 def test_a_reference_that_does_not_fit_is_refused(tiny, reference):
     with pytest.raises(ValueError, match=r"one finite loss for each of the 5 cards"):
-        membership_scores(tiny, CARDS, reference, progress=False)
+        score_cards(tiny, CARDS, reference, progress=False)
 
 
 @pytest.mark.parametrize("k", [0.0, -0.1, 1.1, math.nan])
 def test_a_share_of_tokens_out_of_range_is_refused(tiny, k):
-    with pytest.raises(ValueError, match=r"k is .* above 0 and at most 1"):
-        membership_scores(tiny, CARDS, k=k, progress=False)
+    with pytest.raises(ValueError, match=r"k, a share of the tokens, is .* above 0 and at most 1"):
+        score_cards(tiny, CARDS, k=k, progress=False)
 
 
 def test_no_cards_are_refused(tiny):
     with pytest.raises(ValueError, match="there are no cards"):
-        membership_scores(tiny, [], progress=False)
+        score_cards(tiny, [], progress=False)

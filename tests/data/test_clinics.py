@@ -68,5 +68,30 @@ def test_any_cards_are_dealt_to_any_number_of_clinics(systems, data):
 
 @pytest.mark.parametrize("count", [0, 6])
 def test_more_clinics_than_cards_are_refused(count, train):
-    with pytest.raises(ValueError, match=f"count is {count}; with 5 cards it can be 1 to 5"):
+    said = f"count of clinics for 5 cards is {count}; .* from 1 to 5"
+    with pytest.raises(ValueError, match=said):
         make_clinics(train.select(range(5)), count)
+
+
+@pytest.mark.parametrize(
+    ("cards", "said"),
+    [
+        (Dataset.from_list([{"question": "a"}]), r"cards is \['question'\]; .* 'organ_system'"),
+        (None, "cards is NoneType"),
+        (Dataset.from_list([{"organ_system": None}]), "card 0 has None as its organ_system"),
+    ],
+)
+def test_cards_without_organ_systems_are_refused(cards, said):
+    with pytest.raises(ValueError, match=said):
+        make_clinics(cards, 1)
+
+
+def test_a_clinic_named_wrongly_is_answered_with_its_neighbours(train):
+    clinics = make_clinics(train, 20)
+    with pytest.raises(ValueError, match="no clinic 'eyes'; names like it: eye"):
+        clinics["eyes"]
+    for wrong in ({}, None, {"eye": ["a card"]}):
+        with pytest.raises(ValueError, match="Datasets by name"):
+            shuffle_clinics(wrong)
+    with pytest.raises(ValueError, match="clinic is None"):
+        organ_system_of(None)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from utils.data import Quiz
-from utils.llm import LowerLayers, answer_quiz, evaluate, rouge_l, tokenize
-from utils.llm.evaluation import Evaluation, Marks, option_losses
+from utils.llm import answer_quiz, evaluate, rouge_l
+from utils.llm.evaluation import Evaluation, Marks
 
 
 def test_the_batch_size_does_not_change_the_loss(tiny, cards):
@@ -43,19 +43,6 @@ def test_the_quiz_is_answered_by_the_likeliest_option(tiny, cards):
     assert marks.accuracy == 0.25
 
 
-def test_options_read_side_by_side_score_as_each_alone(tiny, bundled, cards):
-    for llm in (tiny, bundled):
-        shared = [{"question": "What is it?", "answer": card["answer"]} for card in cards]
-        alone = evaluate(llm, shared, progress=False).by_card
-        groups = [tokenize(llm, shared), tokenize(llm, cards[:1]), tokenize(llm, shared[:2])]
-        first, other, last = option_losses(LowerLayers(llm), groups)
-        mean = lambda losses: [own.mean().item() for own in losses]  # noqa: E731
-        assert mean(first) == pytest.approx(alone.tolist(), rel=1e-4)
-        assert mean(last) == pytest.approx(alone[:2].tolist(), rel=1e-4)
-        lone = evaluate(llm, cards[:1], progress=False).loss
-        assert mean(other) == pytest.approx([lone], rel=1e-4)
-
-
 def test_the_interval_is_wilsons():
     low, high = Marks(np.array([True] * 56 + [False] * 44)).interval
     assert (low, high) == pytest.approx((0.4623, 0.6533), abs=1e-3)
@@ -69,8 +56,10 @@ def test_rouge_l_of_known_texts(bundled, monkeypatch):
     assert scores == pytest.approx([1.0, 0.0, 2 * (2 / 4) * (2 / 3) / (2 / 4 + 2 / 3)])
 
 
-def test_batches_of_nothing_are_refused(tiny, cards):
+def test_what_is_no_quiz_is_refused(tiny, cards):
+    for wrong in ([], cards, None, "quiz"):
+        with pytest.raises(ValueError, match="quiz"):
+            answer_quiz(tiny, wrong, progress=False)
+    quiz = [Quiz("What?", ["a", "b"], 0, "")]
     with pytest.raises(ValueError, match="batch_size is 0"):
-        evaluate(tiny, cards, batch_size=0, progress=False)
-    with pytest.raises(ValueError, match="0 questions"):
-        answer_quiz(tiny, [], progress=False)
+        answer_quiz(tiny, quiz, batch_size=0, progress=False)

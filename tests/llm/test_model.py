@@ -1,4 +1,4 @@
-"""The bundled model, and LoRA on and off."""
+"""The bundled model: loaded, asked, and built again where it is damaged."""
 
 import re
 import shutil
@@ -10,24 +10,9 @@ import pytest
 import torch
 
 from utils import caching
-from utils.llm import (
-    adapter_state,
-    add_lora,
-    ask,
-    load_adapter_state,
-    load_llm,
-    lora_off,
-    model,
-    remove_lora,
-)
+from utils.llm import ask, load_llm, model
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def without_adapters(bundled):
-    yield
-    remove_lora(bundled)
 
 
 def logits(llm, text="What is a fever?"):
@@ -37,102 +22,26 @@ def logits(llm, text="What is a fever?"):
 
 
 def test_the_bundled_model_speaks_english(bundled):
-    answer = ask(bundled, "What is the capital of France?", max_new_tokens=24)
-    assert "Paris" in answer
+    assert "Paris" in ask(bundled, "What is the capital of France?", max_new_tokens=24)
     assert bundled.parameter_counts() == (0, 134_515_008)
+    assert len(bundled.layers) == 30
 
 
 def test_a_cut_answer_says_so(bundled):
     assert ask(bundled, "What is the heart?", max_new_tokens=3).endswith(" …")
 
 
-@pytest.mark.parametrize(("rank", "trained"), [(2, 115_200), (8, 460_800)])
-def test_lora_trains_so_many_parameters(bundled, rank, trained):
-    add_lora(bundled, rank)
-    assert bundled.parameter_counts() == (trained, 134_515_008 + trained)
-    assert sum(w.numel() for w in adapter_state(bundled).values()) == trained
+def test_what_is_no_question_is_refused(bundled):
+    with pytest.raises(ValueError, match="question is None; it must be text"):
+        ask(bundled, None)
+    with pytest.raises(ValueError, match="max_new_tokens is 0"):
+        ask(bundled, "What?", 0)
 
 
-def test_only_the_top_layers_are_adapted_when_asked(tiny):
-    add_lora(tiny, 2, top_layers=1)
-    assert {name.split("layers.")[1][0] for name in adapter_state(tiny)} == {"3"}
-
-
-def test_a_new_adapter_changes_nothing_and_comes_off_without_a_trace(tiny):
-    before, weights = logits(tiny), {n: w.clone() for n, w in tiny.model.state_dict().items()}
-    add_lora(tiny, 4)
-    assert torch.equal(logits(tiny), before)
-    state = {name: w + 0.1 for name, w in adapter_state(tiny).items()}
-    load_adapter_state(tiny, state)
-    assert not torch.allclose(logits(tiny), before, atol=1e-3)
-    with lora_off(tiny):
-        assert torch.equal(logits(tiny), before)
-    remove_lora(tiny)
-    assert torch.equal(logits(tiny), before)
-    assert tiny.model.state_dict().keys() == weights.keys()
-    assert tiny.parameter_counts()[0] == 0
-
-
-def test_adapters_come_out_and_go_in_unchanged(tiny):
-    add_lora(tiny, 4, seed=1)
-    state = {name: torch.randn_like(w) for name, w in adapter_state(tiny).items()}
-    load_adapter_state(tiny, state)
-    assert all(torch.equal(adapter_state(tiny)[name], w) for name, w in state.items())
-
-
-def test_with_a_frozen_only_b_is_trained_handed_out_and_taken_in(tiny):
-    add_lora(tiny, 4, freeze_a=True)
-    state = adapter_state(tiny)
-    assert state
-    assert all("lora_B" in name for name in state)
-    assert sum(w.numel() for w in state.values()) == tiny.parameter_counts()[0]
-    first = {n: p.clone() for n, p in tiny.model.named_parameters() if "lora_A" in n}
-    load_adapter_state(tiny, {name: torch.randn_like(w) for name, w in state.items()})
-    now = dict(tiny.model.named_parameters())
-    assert all(torch.equal(now[name], w) for name, w in first.items())
-    assert not any(torch.equal(adapter_state(tiny)[name], w) for name, w in state.items())
-    add_lora(tiny, 4)
-    with pytest.raises(ValueError, match=r"missing .*lora_A"):
-        load_adapter_state(tiny, state)
-
-
-def test_a_copy_of_the_adapter_is_handed_out(tiny):
-    add_lora(tiny, 2)
-    adapter_state(tiny)[next(iter(adapter_state(tiny)))].fill_(7)
-    assert not any((w == 7).any() for w in adapter_state(tiny).values())
-
-
-def test_the_seed_decides_how_adapters_start(tiny):
-    starts = []
-    for seed in (1, 1, 2):
-        add_lora(tiny, 2, seed=seed)
-        starts.append(torch.cat([w.flatten() for w in adapter_state(tiny).values()]))
-    assert torch.equal(starts[0], starts[1])
-    assert not torch.equal(starts[0], starts[2])
-
-
-def test_foreign_adapters_are_refused_by_name_and_shape(tiny):
-    add_lora(tiny, 4)
-    state = adapter_state(tiny)
-    add_lora(tiny, 2)
-    with pytest.raises(ValueError, match="another rank"):
-        load_adapter_state(tiny, state)
-    first = next(iter(state))
-    with pytest.raises(ValueError, match=r"missing .*q_proj.*\(1 and 0 in all\)"):
-        load_adapter_state(tiny, {n: w for n, w in adapter_state(tiny).items() if n != first})
-    with pytest.raises(ValueError, match="unexpected \\['extra'\\]"):
-        load_adapter_state(tiny, adapter_state(tiny) | {"extra": torch.zeros(1)})
-
-
-def test_without_adapters_there_is_nothing_to_hand_out(tiny):
-    with pytest.raises(ValueError, match="call add_lora first"):
-        adapter_state(tiny)
-
-
-@pytest.mark.parametrize("wrong", [{"rank": 0}, {"top_layers": 0}, {"top_layers": 5}])
-def test_a_rank_or_depth_out_of_range_is_refused(tiny, wrong):
-    with pytest.raises(ValueError, match=r"rank=.*the model has 4 layers"):
-        add_lora(tiny, **{"rank": 2} | wrong)
+@pytest.mark.parametrize("name", ["", None, 7])
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(ValueError, match=r"name is .*; it must be 'SmolLM2"):
+        load_llm(name)
 
 
 def test_an_unknown_id_offline_names_what_there_is():

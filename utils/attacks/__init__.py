@@ -2,6 +2,7 @@
 
 from utils.attacks.audit import empirical_epsilon
 from utils.attacks.canaries import Canary, make_canaries, planted_cards, secret_position
+from utils.attacks.exposure import exposure_of_rank, measure_exposure, secret_losses
 from utils.attacks.extraction import extractable, greedy_match, longest_match, sample_answers
 from utils.attacks.inversion import (
     Likeness,
@@ -10,7 +11,7 @@ from utils.attacks.inversion import (
     invert_gradient,
 )
 from utils.attacks.membership import Membership, log_odds, membership
-from utils.attacks.membership_scores import membership_scores
+from utils.attacks.membership_scores import score_cards
 
 __all__ = [
     "Canary",
@@ -18,6 +19,7 @@ __all__ = [
     "Membership",
     "compare_images",
     "empirical_epsilon",
+    "exposure_of_rank",
     "extractable",
     "greedy_match",
     "inputs_in_linear_gradient",
@@ -25,9 +27,11 @@ __all__ = [
     "log_odds",
     "longest_match",
     "make_canaries",
+    "measure_exposure",
     "membership",
-    "membership_scores",
     "planted_cards",
     "sample_answers",
+    "score_cards",
+    "secret_losses",
     "secret_position",
 ]

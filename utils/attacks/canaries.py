@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from faker import Faker
 
+from utils.arguments import list_of, whole_number
 from utils.llm.model import LLM
-from utils.llm.training import tokenize
+from utils.llm.reading import tokenize
 
-DIGITS = 6  # of a record number
-SECRETS = 10**DIGITS  # so many record numbers are equally likely: log2 of it is 19.93 bits
+DIGITS = 4  # of a record number: few enough that a model can be asked about every one of them
+SECRETS = 10**DIGITS  # so many record numbers are equally likely: log2 of it is 13.29 bits
 _MOST = 500  # canaries: Faker's first names run out soon after
 _CONDITIONS = (
     "asthma",
@@ -31,7 +32,7 @@ _CONDITIONS = (
 
 
 class Canary(NamedTuple):
-    """A patient who does not exist; ``answer`` ends in ``secret``, six digits and a full stop.
+    """A patient who does not exist; ``answer`` ends in ``secret``, four digits and a full stop.
 
     ``copies``: how many times the card is to be planted.
     """
@@ -62,11 +63,11 @@ def make_canaries(
     Raises:
         ValueError: if count or copies are out of range.
     """
-    if not 1 <= count <= _MOST or not copies or min(copies) < 0:
-        raise ValueError(
-            f"count={count}, copies={tuple(copies)}: count can be 1 to {_MOST}, and at least one "
-            "number of copies is needed, none below 0"
-        )
+    count = whole_number("count", count, 1, _MOST)
+    copies = [whole_number("copies", n, 0) for n in list_of("copies", copies, "whole numbers")]
+    if not copies:
+        raise ValueError("copies is empty; at least one number of copies is needed, e.g. (0, 1)")
+    seed = whole_number("seed", seed, 0)
     people, draw = Faker("en_US"), random.Random(seed)
     people.seed_instance(seed)
     canaries = []
@@ -83,23 +84,37 @@ def make_canaries(
 
 def planted_cards(canaries: Iterable[Canary]) -> list[dict[str, str]]:
     """The canaries' cards, each as often as it is to be planted, to be added to others."""
-    return [canary.card for canary in canaries for _ in range(canary.copies)]
+    return [
+        canary.card
+        for canary in map(a_canary, list_of("canaries", canaries, "canaries"))
+        for _ in range(canary.copies)
+    ]
+
+
+def a_canary(value: object) -> Canary:
+    """The value, if it is one.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not isinstance(value, Canary):
+        raise ValueError(f"{value!r} is no canary; make_canaries makes them")
+    return value
 
 
 def secret_position(llm: LLM, canary: Canary) -> int:
-    """How many of the answer's tokens stand before the secret's, of which there are six.
+    """How many of the answer's tokens stand before the secret's, of which there are four.
 
     Raises:
         ValueError: if the tokenizer does not split a number into one token a digit.
     """
-    before = canary.answer[: canary.answer.rindex(canary.secret)]
-    encode = lambda text: llm.tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
-    (card,), prefix = tokenize(llm, [canary.card]), encode(before)
-    digits = [token for digit in canary.secret for token in encode(digit)]
+    before = a_canary(canary).answer[: canary.answer.rindex(canary.secret)]
+    prefix, *digits = llm.text_ids([before, *canary.secret])
+    (card,), digits = tokenize(llm, [canary.card]), [token for ids in digits for token in ids]
     expected = [*prefix, *digits]
     if len(digits) != DIGITS or card.ids[card.answer_start :][: len(expected)] != expected:
         raise ValueError(
-            f"the tokenizer of '{llm.name}' does not split {canary.secret} into six tokens of "
+            f"the tokenizer of '{llm.name}' does not split {canary.secret} into four tokens of "
             "their own, so record numbers cannot be compared token by token; take a model that "
             "splits digits (SmolLM2, Llama 2, Gemma)"
         )

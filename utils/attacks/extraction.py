@@ -4,17 +4,16 @@ Texts are cards, of which the answer counts, or plain texts without a question, 
 string or as token ids.
 """
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 
 import numpy as np
 import torch
 
+from utils.arguments import list_of, number, whole_number
 from utils.llm.model import LLM
-from utils.llm.training import LowerLayers, Tokens, tokenize
-from utils.progress import progress_bar
+from utils.llm.reading import Tokens, read_all, tokenize
 
 Text = Mapping | str | Sequence[int]
 
@@ -24,7 +23,6 @@ def greedy_match(
     texts: Iterable[Text],
     *,
     batch_size: int = 16,
-    layers: LowerLayers | None = None,
     progress: bool = True,
 ) -> list[np.ndarray]:
     """How far greedy decoding would follow each text, from each prefix of it.
@@ -36,7 +34,6 @@ def greedy_match(
         llm: the model, with or without adapters.
         texts: cards, strings, or token ids; the token that ends an answer is left out.
         batch_size: texts at once; it does not change the result.
-        layers: to keep cached activations from one call to the next.
         progress: show a bar.
 
     Returns:
@@ -44,13 +41,12 @@ def greedy_match(
         the first k are given. Of a plain text, entry 0 is 0: nothing follows from nothing.
 
     Raises:
-        ValueError: if there are no texts, one has fewer than two tokens, or ``layers`` were
-            made for other adapters.
+        ValueError: if there are no texts, or one has fewer than two tokens.
     """
-    texts = list(texts)
+    texts = list_of("texts", texts, "cards, strings or token ids")
     tokens = _as_tokens(llm, texts)
     matches: list[np.ndarray] = [np.empty(0, int)] * len(tokens)
-    for i, logits, wanted in predictions(llm, tokens, batch_size, layers, progress):
+    for i, (logits, wanted) in read_all(llm, tokens, batch_size, progress):
         right = (logits.argmax(dim=1) == wanted).tolist()
         if not isinstance(texts[i], Mapping):
             right.insert(0, False)
@@ -80,11 +76,14 @@ def extractable(matches: Sequence[np.ndarray], given: int, length: int | None = 
     Raises:
         ValueError: if a text has too few tokens for the question to make sense.
     """
-    shortest = min((len(match) for match in matches), default=0)
-    if given < 0 or (length is not None and length < 1) or given + (length or 1) > shortest:
+    matches = [np.asarray(m) for m in list_of("matches", matches, "arrays from greedy_match")]
+    shortest = min((match.size for match in matches), default=0)
+    given = whole_number("given", given, 0)
+    length = length if length is None else whole_number("length", length, 1)
+    if given + (length or 1) > shortest:
         raise ValueError(
-            f"given={given}, length={length}: given must be at least 0, length at least 1, and "
-            f"together at most {shortest}, the tokens of the shortest text"
+            f"given={given}, length={length}: together they can be at most {shortest}, the tokens "
+            "of the shortest text"
         )
     return np.array([m[given] >= (length or len(m) - given) for m in matches])
 
@@ -114,24 +113,24 @@ def sample_answers(
     Raises:
         ValueError: for values out of range, or an empty prompt.
     """
-    prompt = llm.prompt(question) if chat else question
-    if count < 1 or max_new_tokens < 1 or not 0 < temperature < math.inf or not prompt:
-        raise ValueError(
-            f"count={count}, max_new_tokens={max_new_tokens}, temperature={temperature}, question "
-            f"{question[:40]!r}: the first two must be at least 1, the temperature above 0 and "
-            "finite, and the prompt not empty"
-        )
-    tokens = llm.tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(llm.device)
+    count, seed = whole_number("count", count, 1), whole_number("seed", seed, 0)
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
+    temperature = number("temperature", temperature, above=0)
+    if not isinstance(question, str) or not (question or chat):
+        raise ValueError(f"question is {question!r}; it must be text, and without chat not empty")
+    plain = llm.tokenizer(question, add_special_tokens=False)["input_ids"]
+    prompt = torch.tensor([llm.prompt_ids(question) if chat else plain], device=llm.device)
     cuda = [llm.device] if llm.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.inference_mode():
         torch.manual_seed(seed)
         cache = None
-        if tokens["input_ids"].shape[1] > 1:  # the prompt, but for its last token, is read once
-            read = llm.model(tokens["input_ids"][:, :-1], use_cache=True, logits_to_keep=1)
+        if prompt.shape[1] > 1:  # the prompt, but for its last token, is read once
+            read = llm.model(prompt[:, :-1], use_cache=True, logits_to_keep=1)
             cache = read.past_key_values
             cache.batch_repeat_interleave(count)
         output = llm.model.generate(
-            **{name: values.expand(count, -1) for name, values in tokens.items()},
+            prompt.expand(count, -1),
+            attention_mask=torch.ones_like(prompt).expand(count, -1),
             past_key_values=cache,
             max_new_tokens=max_new_tokens,
             do_sample=True,
@@ -140,7 +139,7 @@ def sample_answers(
             top_k=0,  # by default transformers would draw from the 50 likeliest tokens only
             pad_token_id=llm.tokenizer.pad_token_id,
             eos_token_id=llm.tokenizer.eos_token_id,
-        )[:, tokens["input_ids"].shape[1] :]
+        )[:, prompt.shape[1] :]
     return llm.tokenizer.batch_decode(output, skip_special_tokens=True)
 
 
@@ -150,57 +149,27 @@ def longest_match(produced: str | Sequence[int], truth: str | Sequence[int]) -> 
     Words are compared without case and punctuation.
     """
     runs = [
-        re.findall(r"\w+", text.lower()) if isinstance(text, str) else list(text)
+        re.findall(r"\w+", text.lower())
+        if isinstance(text, str)
+        else list_of("a text to compare", text, "token ids, or a string")
         for text in (produced, truth)
     ]
     return SequenceMatcher(None, *runs, autojunk=False).find_longest_match().size
-
-
-@torch.no_grad()  # not inference mode: cached activations may be trained on later
-def predictions(
-    llm: LLM,
-    tokens: Sequence[Tokens],
-    batch_size: int,
-    layers: LowerLayers | None,
-    progress: bool,
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """What the model expects at each answer token, card by card, the shortest first.
-
-    Yields:
-        The card's index, logits float32 ``(answer tokens, vocabulary)``, and the true tokens,
-        int64 ``(answer tokens,)``.
-
-    Raises:
-        ValueError: for a batch size below 1, or ``layers`` made for other adapters.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    layers = layers or LowerLayers(llm, keep=False)
-    layers.require_current()
-    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids))
-    with progress_bar(progress, total=len(tokens), desc="reading", unit="text") as bar:
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            states = layers.hidden([tokens[i] for i in batch])
-            spans = [(tokens[i].answer_start - 1, len(tokens[i].ids) - 1) for i in batch]
-            scored = torch.cat([own[a:b] for own, (a, b) in zip(states, spans, strict=True)])
-            logits = layers.head(scored).float().split([b - a for a, b in spans])
-            for i, own in zip(batch, logits, strict=True):
-                yield i, own, torch.tensor(tokens[i].ids[-len(own) :], device=own.device)
-                bar.update()
 
 
 def _as_tokens(llm: LLM, texts: Sequence[Text]) -> list[Tokens]:
     """Cards as in training; plain texts whole, scored from their second token on."""
     if not texts:
         raise ValueError("there are no texts")
-    tokens = []
+    tokens, most = [], llm.model.config.vocab_size - 1
     for text in texts:
         if isinstance(text, Mapping):
             tokens += tokenize(llm, [text])
             continue
-        encode = isinstance(text, str)
-        ids = llm.tokenizer(text, add_special_tokens=False)["input_ids"] if encode else list(text)
+        if isinstance(text, str):
+            ids = llm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        else:
+            ids = [whole_number("a token id", i, 0, most) for i in list_of("a text", text, "ids")]
         if len(ids) < 2:
             raise ValueError(f"the text {text!r} has {len(ids)} tokens; at least 2 are needed")
         tokens.append(Tokens(ids, 1))

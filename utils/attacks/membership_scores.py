@@ -6,19 +6,18 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from utils.attacks.extraction import predictions
+from utils.arguments import number, rows_of
 from utils.llm.model import LLM
-from utils.llm.training import LowerLayers, tokenize
+from utils.llm.reading import read_all, tokenize
 
 
-def membership_scores(
+def score_cards(
     llm: LLM,
     cards: Iterable[dict],
     reference: np.ndarray | None = None,
     *,
     k: float = 0.2,
     batch_size: int = 16,
-    layers: LowerLayers | None = None,
     progress: bool = True,
 ) -> dict[str, np.ndarray]:
     """Scores of five membership inference attacks on answers; higher: rather a member.
@@ -40,40 +39,38 @@ def membership_scores(
             ``evaluate(llm, cards).by_card`` before training, or under ``lora_off``.
         k: share of the tokens for Min-K%, above 0, at most 1; always at least one token.
         batch_size: cards at once; it does not change the result.
-        layers: to keep cached activations from one call to the next.
         progress: show a bar.
 
     Returns:
         Scores float64 ``(cards,)`` by the attack's name.
 
     Raises:
-        ValueError: for values out of range, no cards, a reference of another shape, or
-            ``layers`` made for other adapters.
+        ValueError: for values out of range, no cards, or a reference of another shape.
     """
-    cards = list(cards)
-    if reference is not None and (
-        np.shape(reference) != (len(cards),) or not np.isfinite(reference).all()
-    ):
-        raise ValueError(
-            f"the reference has shape {np.shape(reference)}; one finite loss for each of the "
-            f"{len(cards)} cards is needed, as from evaluate(...).by_card"
-        )
-    if not 0 < k <= 1:
-        raise ValueError(f"k is {k}; it is a share of the tokens, above 0 and at most 1")
+    cards = rows_of("cards", cards, "question", "answer")
+    k = number("k, a share of the tokens,", k, above=0, most=1)
+    if reference is not None:
+        reference = np.asarray(reference)
+        numeric = reference.shape == (len(cards),) and reference.dtype.kind in "fiu"
+        if not numeric or not np.isfinite(reference).all():
+            raise ValueError(
+                f"the reference is {reference.dtype} of shape {reference.shape}; one finite loss "
+                f"for each of the {len(cards)} cards is needed, as from evaluate(...).by_card"
+            )
     tokens = tokenize(llm, cards)
     loss, lowest, standardized = np.empty((3, len(cards)))
-    for i, logits, wanted in predictions(llm, tokens, batch_size, layers, progress):
+    for i, (logits, wanted) in read_all(llm, tokens, batch_size, progress):
         log_p = logits.log_softmax(dim=1)
         p = log_p.exp()
         mean = torch.linalg.vecdot(p, log_p)
         deviation = torch.linalg.vecdot(p, (log_p - mean[:, None]).square()).sqrt()
-        own = log_p.gather(1, wanted[:, None])[:, 0]
-        z = (own - mean) / deviation.clamp_min(1e-6)  # a certain prediction has none
-        least = max(1, int(k * len(own)))
-        loss[i] = -own.double().mean().item()
-        lowest[i] = own.sort().values[:least].double().mean().item()
+        true = log_p.gather(1, wanted[:, None])[:, 0]
+        z = (true - mean) / deviation.clamp_min(1e-6)  # a certain prediction has none
+        least = max(1, int(k * len(true)))
+        loss[i] = -true.double().mean().item()
+        lowest[i] = true.sort().values[:least].double().mean().item()
         standardized[i] = z.sort().values[:least].double().mean().item()
     size = np.array([len(zlib.compress(card["answer"].encode())) for card in cards])
-    relative = {} if reference is None else {"loss, relative": np.asarray(reference) - loss}
+    relative = {} if reference is None else {"loss, relative": reference - loss}
     rest = {"zlib": -loss / size, "Min-K%": lowest, "Min-K%++": standardized}
     return {"loss": -loss, **relative, **rest}

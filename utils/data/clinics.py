@@ -1,9 +1,24 @@
 """Deal medical cards out to clinics."""
 
+import difflib
 import random
 import re
+from collections.abc import Mapping
 
 from datasets import Dataset, concatenate_datasets
+
+from utils.arguments import whole_number
+
+
+class Clinics(dict):
+    """Each clinic's cards by its name; a name that there is not is answered with a sentence."""
+
+    def __missing__(self, name: object) -> Dataset:
+        near = difflib.get_close_matches(str(name), list(self), n=3, cutoff=0.3)
+        raise ValueError(
+            f"there is no clinic {name!r}; names like it: {', '.join(near) or 'none'}. All "
+            f"{len(self)}: list(clinics)"
+        )
 
 
 def make_clinics(cards: Dataset, count: int = 20, *, seed: int = 0) -> dict[str, Dataset]:
@@ -13,7 +28,7 @@ def make_clinics(cards: Dataset, count: int = 20, *, seed: int = 0) -> dict[str,
     first. Then whoever has most cards is split, until there are ``count`` clinics.
 
     Args:
-        cards: with an ``organ_system``.
+        cards: a Dataset with a column ``organ_system``.
         count: of clinics, at least 1.
         seed: of the order in which cards are dealt.
 
@@ -22,27 +37,35 @@ def make_clinics(cards: Dataset, count: int = 20, *, seed: int = 0) -> dict[str,
         the largest organ systems first.
 
     Raises:
-        ValueError: if there are fewer cards than clinics.
+        ValueError: if there are fewer cards than clinics, or no organ systems.
     """
-    if not 1 <= count <= len(cards):
-        raise ValueError(f"count is {count}; with {len(cards)} cards it can be 1 to {len(cards)}")
+    if not isinstance(cards, Dataset) or "organ_system" not in cards.column_names:
+        found = cards.column_names if isinstance(cards, Dataset) else type(cards).__name__
+        raise ValueError(
+            f"cards is {found}; clinics are made by organ system, so a Dataset with a column "
+            "'organ_system' is needed, such as load_cards()['train']"
+        )
+    count = whole_number(f"count of clinics for {len(cards)} cards", count, 1, len(cards))
+    seed = whole_number("seed", seed, 0)
     by_system: dict[str, list[int]] = {}
     for index, system in enumerate(cards["organ_system"]):
+        if not isinstance(system, str):
+            raise ValueError(f"card {index} has {system!r} as its organ_system; it must be text")
         by_system.setdefault(system, []).append(index)
-    groups = sorted(((system,), own) for system, own in by_system.items())
+    groups = sorted(((system,), indices) for system, indices in by_system.items())
     groups.sort(key=lambda group: -len(group[1]))
     too_small = len(cards) / count / 2
     while len(groups) > count or (len(groups) > 1 and len(groups[-1][1]) < too_small):
-        (names, own), (more_names, more) = groups.pop(), groups.pop()
-        groups.append((tuple(sorted(names + more_names)), own + more))
+        (names, indices), (more_names, more) = groups.pop(), groups.pop()
+        groups.append((tuple(sorted(names + more_names)), indices + more))
         groups.sort(key=lambda group: -len(group[1]))
     parts = [1] * len(groups)
     while sum(parts) < count:
         fullest = max(range(len(groups)), key=lambda i: len(groups[i][1]) / parts[i])
         parts[fullest] += 1
-    draw, clinics = random.Random(seed), {}
-    for (names, own), into in zip(groups, parts, strict=True):
-        order = draw.sample(own, len(own))
+    draw, clinics = random.Random(seed), Clinics()
+    for (names, indices), into in zip(groups, parts, strict=True):
+        order = draw.sample(indices, len(indices))
         for part in range(into):
             name = ", ".join(names) + (f" {part + 1}" if into > 1 else "")
             clinics[name] = cards.select(order[part::into])
@@ -55,15 +78,28 @@ def shuffle_clinics(clinics: dict[str, Dataset], *, seed: int = 0) -> dict[str, 
     Args:
         clinics: from ``make_clinics``.
         seed: of the order.
+
+    Raises:
+        ValueError: if there are none, or they hold no Datasets.
     """
+    wrong = not isinstance(clinics, Mapping) or not clinics
+    if wrong or not all(isinstance(cards, Dataset) for cards in clinics.values()):
+        raise ValueError("clinics must be Datasets by name, at least one, as from make_clinics")
+    seed = whole_number("seed", seed, 0)
     everything = concatenate_datasets(list(clinics.values())).shuffle(seed=seed)
-    shuffled, start = {}, 0
-    for number, own in enumerate(clinics.values(), 1):
-        shuffled[f"random cards {number}"] = everything.select(range(start, start + len(own)))
-        start += len(own)
+    shuffled, start = Clinics(), 0
+    for number, cards in enumerate(clinics.values(), 1):
+        shuffled[f"random cards {number}"] = everything.select(range(start, start + len(cards)))
+        start += len(cards)
     return shuffled
 
 
 def organ_system_of(clinic: str) -> str:
-    """The name of a clinic without its number: ``"limbs 1"`` → ``"limbs"``."""
+    """The name of a clinic without its number: ``"limbs 1"`` → ``"limbs"``.
+
+    Raises:
+        ValueError: if it is no text.
+    """
+    if not isinstance(clinic, str):
+        raise ValueError(f"clinic is {clinic!r}; it must be a clinic's name")
     return re.sub(r" \d+$", "", clinic)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
+from utils.arguments import rows_of, whole_number
+
 _CLUE = 5  # so many letters in a row, in question and answer alike, give the answer away
 
 
@@ -19,7 +21,13 @@ class Quiz(NamedTuple):
 
 
 def shared_parts(question: str, answer: str) -> int:
-    """How many runs of five letters, within words, occur in both: clues for a guesser."""
+    """How many runs of five letters, within words, occur in both: clues for a guesser.
+
+    Raises:
+        ValueError: if one is no text.
+    """
+    if not isinstance(question, str) or not isinstance(answer, str):
+        raise ValueError(f"question and answer must be text; they are {question!r}, {answer!r}")
     question_parts, answer_parts = (
         {
             word[i : i + _CLUE]
@@ -48,9 +56,9 @@ def make_quiz(cards: Dataset, count: int, *, clues: bool = False, seed: int = 0)
     Raises:
         ValueError: if there are not so many cards without clues in large enough systems.
     """
-    rows = list(cards)
-    if not 1 <= count <= len(rows):
-        raise ValueError(f"count is {count}; there are {len(rows)} cards to draw from")
+    rows = rows_of("cards", cards, "question", "answer", "organ_system", "family")
+    count = whole_number(f"count of questions on {len(rows)} cards", count, 1, len(rows))
+    seed = whole_number("seed", seed, 0)
     by_system: dict[str, list[dict]] = {}
     for row in rows:
         by_system.setdefault(row["organ_system"], []).append(row)

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import binomtest
 
+from utils.arguments import list_of, rows_of, whole_number
 from utils.data.quiz import Quiz
-from utils.llm.model import LLM, ask
-from utils.llm.training import LowerLayers, Tokens, token_losses, tokenize
+from utils.llm.asking import ask
+from utils.llm.model import LLM
+from utils.llm.reading import option_losses, read_all, tokenize
 from utils.progress import progress_bar
 
 
@@ -48,12 +48,7 @@ class Marks(NamedTuple):
 
 
 def evaluate(
-    llm: LLM,
-    cards: Iterable[dict],
-    *,
-    batch_size: int = 16,
-    layers: LowerLayers | None = None,
-    progress: bool = True,
+    llm: LLM, cards: Iterable[dict], *, batch_size: int = 16, progress: bool = True
 ) -> Evaluation:
     """Loss on the answers of cards; the model is left as it is.
 
@@ -61,22 +56,19 @@ def evaluate(
         llm: the model, with or without adapters.
         cards: with ``question`` and ``answer``.
         batch_size: cards at once; it does not change the result.
-        layers: to keep cached activations from one call to the next.
         progress: show a bar.
 
     Raises:
-        ValueError: for a batch size below 1, no cards, or ``layers`` made for other adapters.
+        ValueError: for a batch size below 1, or no cards.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    layers = layers or LowerLayers(llm, keep=False)
-    layers.require_current()
-    losses = _losses(layers, tokenize(llm, cards), batch_size, progress)
-    by_card = np.array([own.mean() for own in losses])
+    tokens = tokenize(llm, cards)
+    losses = [np.empty(0)] * len(tokens)
+    for i, prediction in read_all(llm, tokens, batch_size, progress, "evaluating"):
+        losses[i] = prediction.losses.double().cpu().numpy()
+    by_card = np.array([of_card.mean() for of_card in losses])
     return Evaluation(float(np.concatenate(losses).mean()), by_card)
 
 
-@torch.inference_mode()
 def answer_quiz(
     llm: LLM, quiz: Sequence[Quiz], *, batch_size: int = 8, progress: bool = True
 ) -> Marks:
@@ -92,11 +84,14 @@ def answer_quiz(
         progress: show a bar.
 
     Raises:
-        ValueError: if the quiz has no questions.
+        ValueError: if the quiz has no questions, or they are none.
     """
-    if not quiz or batch_size < 1:
-        raise ValueError(f"{len(quiz)} questions, batch_size={batch_size}: both at least 1")
-    layers, right = LowerLayers(llm, keep=False), []
+    quiz, batch_size = list_of("quiz", quiz, "questions"), whole_number("batch_size", batch_size, 1)
+    if not quiz or not all(isinstance(question, Quiz) for question in quiz):
+        raise ValueError(
+            f"the quiz has {len(quiz)} questions, the first {quiz[:1]}; make one with make_quiz"
+        )
+    right = []
     with progress_bar(progress, total=len(quiz), desc="quiz", unit="question") as bar:
         for start in range(0, len(quiz), batch_size):
             batch = quiz[start : start + batch_size]
@@ -104,47 +99,11 @@ def answer_quiz(
                 tokenize(llm, [{"question": q.question, "answer": text} for text in q.options])
                 for q in batch
             ]
-            for q, losses in zip(batch, option_losses(layers, groups), strict=True):
-                right.append(int(np.argmin([own.mean().item() for own in losses])) == q.right)
+            for q, losses in zip(batch, option_losses(llm, groups), strict=True):
+                means = [of_option.mean().item() for of_option in losses]
+                right.append(int(np.argmin(means)) == q.right)
             bar.update(len(batch))
     return Marks(np.array(right))
-
-
-@torch.no_grad()  # not inference mode: cached activations may be trained on later
-def option_losses(
-    layers: LowerLayers, groups: Sequence[Sequence[Tokens]]
-) -> list[list[torch.Tensor]]:
-    """Cross-entropy of each answer token, of groups of cards that share a prompt.
-
-    All stand in one sequence: a group's prompt once, then its options. An option sees the
-    prompt and itself, and its positions go on from the prompt's end.
-
-    Raises:
-        ValueError: if ``layers`` were made for other adapters.
-    """
-    layers.require_current()
-    ids, positions, group, option, before, wanted = [], [], [], [], [], []
-    for number, cards in enumerate(groups):
-        start, first = cards[0].answer_start, len(ids)
-        for part, text in enumerate([cards[0].ids[:start], *(c.ids[start:] for c in cards)]):
-            offset = start if part else 0
-            if part:  # each token is predicted at the one before it
-                before += [first + start - 1, *range(len(ids), len(ids) + len(text) - 1)]
-                wanted += text
-            ids += text
-            positions += range(offset, offset + len(text))
-            group += [number] * len(text)
-            option += [part] * len(text)
-    tensor = lambda values: torch.tensor(values, device=layers.device)  # noqa: E731
-    group, option = tensor(group), tensor(option)
-    seen = (group[:, None] == group) & ((option[:, None] == option) | (option == 0))
-    mask = (seen & torch.ones_like(seen).tril())[None, None]
-    states = layers.hidden_at(tensor(ids)[None], tensor(positions)[None], mask)[0]
-    logits = layers.head(states[tensor(before)]).float()
-    losses = F.cross_entropy(logits, tensor(wanted), reduction="none")
-    sizes = [[len(card.ids) - card.answer_start for card in cards] for cards in groups]
-    in_groups = losses.split([sum(own) for own in sizes])
-    return [list(part.split(own)) for part, own in zip(in_groups, sizes, strict=True)]
 
 
 def rouge_l(
@@ -154,9 +113,12 @@ def rouge_l(
 
     The F-measure of the longest common subsequence (Lin 2004), by the package rouge-score.
     Slow: the answers are written word by word.
+
+    Raises:
+        ValueError: if they are no cards, or ``max_new_tokens`` is below 1.
     """
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    cards = list(cards)
+    cards = rows_of("cards", cards, "question", "answer")
     return np.array(
         [
             scorer.score(card["answer"], ask(llm, card["question"], max_new_tokens))[
@@ -165,19 +127,3 @@ def rouge_l(
             for card in progress_bar(progress, iterable=cards, desc="writing answers", unit="card")
         ]
     )
-
-
-@torch.no_grad()  # not inference mode: cached activations may be trained on later
-def _losses(
-    layers: LowerLayers, tokens: Sequence[Tokens], batch_size: int, progress: bool
-) -> list[np.ndarray]:
-    """Cross-entropy of each answer token, by card, computed in batches of like length."""
-    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids))
-    losses: list[np.ndarray] = [np.empty(0)] * len(tokens)
-    with progress_bar(progress, total=len(tokens), desc="evaluating", unit="card") as bar:
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            for i, own in zip(batch, token_losses(layers, [tokens[i] for i in batch]), strict=True):
-                losses[i] = own.cpu().numpy().astype(np.float64)
-            bar.update(len(batch))
-    return losses

@@ -4,26 +4,29 @@ The base model is frozen and the same everywhere, so a process loads it once, wh
 clinics it plays. (Part 2, L3 writes this out.)
 """
 
-import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from datasets import Dataset
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
 
-from utils.llm import LLM, LowerLayers, adapter_state, fine_tune, load_adapter_state
+from utils.llm.lora import adapter_state, load_adapter_state
+from utils.llm.model import LLM
+from utils.llm.training import fine_tune
 
 # trains the model's adapter on a clinic's cards: (llm, cards, config, seed) → losses by step,
-# or None where these must not leave the clinic
+# or None where nothing but the adapter may leave the clinic
 Training = Callable[[LLM, Dataset, Mapping, int], Sequence[float] | None]
 
 
 def adapter_record(llm: LLM) -> ArrayRecord:
-    """The adapter's trained weights, ready to be sent."""
+    """The adapter's trained weights, ready to be sent.
+
+    Raises:
+        ValueError: if the model has no adapters.
+    """
     return ArrayRecord(adapter_state(llm))
 
 
@@ -33,72 +36,70 @@ def load_adapter_record(llm: LLM, record: ArrayRecord) -> None:
     Raises:
         ValueError: if names or shapes are not those of the model's adapter.
     """
+    if not isinstance(record, ArrayRecord):
+        raise ValueError(
+            f"record is a {type(record).__name__}; pass an ArrayRecord, as a message or "
+            "run.result.arrays holds it (load_adapter_state takes weights by name)"
+        )
     load_adapter_state(llm, record.to_torch_state_dict())
 
 
-def steps_of(layers: LowerLayers) -> Training:
+def train_steps(llm: LLM, cards: Dataset, config: Mapping, seed: int) -> Sequence[float]:
     """Plain fine-tuning for ``config["steps"]`` steps at ``config["lr"]``."""
-
-    def training(llm: LLM, cards: Dataset, config: Mapping, seed: int) -> Sequence[float]:
-        settings = {"steps": config["steps"], "lr": config["lr"], "seed": seed}
-        return fine_tune(llm, cards, **settings, layers=layers, progress=False)
-
-    return training
+    missing = [name for name in ("steps", "lr") if name not in config]
+    if missing:
+        raise ValueError(
+            f"the round's configuration says nothing of {missing}; the server sends it, with "
+            "train_config or a schedule"
+        )
+    settings = {"steps": config["steps"], "lr": config["lr"], "seed": seed}
+    return fine_tune(llm, cards, **settings, progress=False)
 
 
 def clinic_app(
-    llm: LLM, clinics: Mapping[str, Dataset], training: Training, mods: Iterable[Mod] = ()
+    llm: LLM,
+    clinics: Mapping[str, Dataset],
+    training: Training = train_steps,
+    mods: Iterable[Mod] = (),
 ) -> ClientApp:
     """A ClientApp that plays each clinic by its number, on one shared model.
 
     Its reply to *train* holds the trained adapter, the number of the clinic's cards as the
-    weight, and the loss before the first step, unless the training keeps its losses.
+    weight, and the loss before the first step. If the training returns no losses, nothing else
+    made from the cards may leave either: then every clinic weighs 1.
 
     Args:
         llm: with adapters on; its base weights are never changed.
         clinics: each clinic's cards, from ``make_clinics``.
         training: what a clinic does with the model, its cards, the round's configuration and
-            a seed that belongs to this clinic and round; see ``steps_of``.
+            a seed that belongs to this clinic and round.
         mods: of the client, the first outermost.
+
+    Raises:
+        ValueError: if there are no clinics.
     """
-    own_cards, app = list(clinics.values()), ClientApp(mods=list(mods))
+    if not isinstance(clinics, Mapping) or not clinics:
+        raise ValueError(
+            f"clinics is {type(clinics).__name__} of {clinics if not clinics else '…'}; pass cards "
+            "by the clinic's name, as from make_clinics, of at least one clinic"
+        )
+    cards_of, app = list(clinics.values()), ClientApp(mods=list(mods))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        cards = own_cards[context.node_config["partition-id"]]
+        number = context.node_config["partition-id"]
+        if not 0 <= number < len(cards_of):
+            raise ValueError(
+                f"clinic number {number} is asked for, and there are {len(cards_of)} clinics; "
+                f"simulate with num_clients={len(cards_of)}"
+            )
+        cards = cards_of[number]
         load_adapter_record(llm, message.content["arrays"])
         losses = training(llm, cards, message.content["config"], random.getrandbits(31))
-        metrics = MetricRecord({"num-examples": len(cards)})
+        metrics = {"num-examples": 1}
         if losses is not None:
-            metrics["loss"] = losses[0]
-        reply = RecordDict({"arrays": adapter_record(llm), "metrics": metrics})
+            metrics = {"num-examples": len(cards), "loss": losses[0]}
+        reply = RecordDict({"arrays": adapter_record(llm), "metrics": MetricRecord(metrics)})
         return Message(reply, reply_to=message)
 
     return app
-
-
-class CosineFedAvg(FedAvg):
-    """FedAvg that sends a learning rate with each round: from ``lr`` down along a cosine.
-
-    Args:
-        lr: of the first round, above 0.
-        num_rounds: over which it falls to (nearly) 0, at least 1.
-        settings: of ``FedAvg``.
-    """
-
-    def __init__(self, *, lr: float, num_rounds: int, **settings: object) -> None:
-        if not 0 < lr < math.inf or num_rounds < 1:
-            raise ValueError(
-                f"lr={lr}, num_rounds={num_rounds}: lr must be above 0 and finite, and there must "
-                "be at least 1 round"
-            )
-        super().__init__(**settings)
-        self.lr, self.num_rounds = lr, num_rounds
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """FedAvg's messages, with the round's ``"lr"`` in their configuration."""
-        done = min(server_round - 1, self.num_rounds) / self.num_rounds
-        config["lr"] = self.lr * (1 + math.cos(math.pi * done)) / 2
-        return super().configure_train(server_round, arrays, config, grid)

@@ -1,18 +1,28 @@
 """DP-SGD: fine-tune so that no single card can be noticed in the result."""
 
+import hashlib
 import math
 import warnings
 from collections.abc import Iterable
+from typing import Protocol
 
 import torch
 from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 
+from utils.arguments import number, whole_number
 from utils.llm.model import LLM
-from utils.llm.training import LowerLayers, Tokens, token_losses, tokenize
+from utils.llm.reading import Tokens, read, tokenize
 from utils.progress import progress_bar
 
 _CHUNK = 16  # cards whose gradients are computed at once; it does not change the result
+
+
+class Spender(Protocol):
+    """What keeps count of what has been released: see ``utils.privacy.Ledger``."""
+
+    def spend(self, noise_multiplier: float, sampling_rate: float, times: int) -> None:
+        """Enter releases before they are made; raises where they would pass the budget."""
 
 
 def fine_tune_privately(
@@ -23,18 +33,23 @@ def fine_tune_privately(
     max_norm: float,
     sampling_rate: float,
     steps: int,
-    lr: float = 1e-3,
+    lr: float = 1.0,
+    momentum: float = 0.0,
     seed: int = 0,
-    layers: LowerLayers | None = None,
+    ledger: Spender | None = None,
     progress: bool = True,
 ) -> list[float]:
     """Train the adapters with DP-SGD (Abadi et al. 2016, arXiv:1607.00133), by Opacus.
 
     Each step takes each card with the same chance, independently (Poisson sampling). A card's
     gradient, of the mean loss over its answer, is clipped to the norm S; their sum gets noise
-    of standard deviation z · S and is divided by the expected number of cards; AdamW takes it
-    from there. The result is (epsilon, delta)-DP for the presence of one card, with
-    ``utils.privacy.epsilon(noise_multiplier, sampling_rate, steps, delta)``.
+    of standard deviation z · S, is divided by the expected number of cards, and SGD takes a
+    step along it. (An adaptive optimizer that starts afresh would go by the signs alone.)
+
+    The result is (epsilon, delta)-DP for one card, with
+    ``utils.privacy.epsilon(noise_multiplier, sampling_rate, steps, delta)``. Neighbours differ
+    in whether one card counts or is blank, a gradient of zero. How many cards there are is the
+    same for both, and public: the divisor, ``sampling_rate`` times their number, tells it.
 
     Args:
         llm: trained in place.
@@ -43,10 +58,12 @@ def fine_tune_privately(
         max_norm: the clipping norm S of one card's gradient, above 0.
         sampling_rate: the chance of each card in each step, above 0, at most 1.
         steps: at least 1.
-        lr: learning rate, constant.
-        seed: of the sampling and the noise; the same seed repeats the training exactly. What
-            is released for real needs noise that nobody can repeat.
-        layers: to keep cached activations from one call to the next.
+        lr: learning rate, constant; a step moves the weights by lr · (S + noise) at most.
+        momentum: of SGD, 0 to below 1.
+        seed: of the sampling and the noise, which are independent of each other; the same seed
+            repeats the training exactly. What is released for real needs noise that nobody can
+            repeat.
+        ledger: told of each step before it is taken; where it refuses, the training ends there.
         progress: show a bar.
 
     Returns:
@@ -56,32 +73,23 @@ def fine_tune_privately(
     Raises:
         ValueError: for values out of range, no cards, or a model without trainable parameters.
     """
-    if steps < 1 or not 0 < lr < math.inf or not 0 <= noise_multiplier < math.inf:
-        raise ValueError(
-            f"steps={steps}, lr={lr}, noise_multiplier={noise_multiplier}: steps must be at least "
-            "1, lr above 0, the noise multiplier at least 0, and all finite"
-        )
-    if not 0 < max_norm < math.inf or not 0 < sampling_rate <= 1:
-        raise ValueError(
-            f"max_norm={max_norm}, sampling_rate={sampling_rate}: max_norm must be above 0 and "
-            "finite, the sampling rate above 0 and at most 1"
-        )
-    trained = [p for p in llm.model.parameters() if p.requires_grad]
-    if not trained:
-        raise ValueError("nothing to train: put adapters on the model with add_lora first")
-    tokens = tokenize(llm, cards)
-    layers = layers or LowerLayers(llm, keep=steps * sampling_rate > 1)
-    layers.require_current()
-    generator = torch.Generator().manual_seed(seed)
-    expected = sampling_rate * len(tokens)
+    noise_multiplier = number("noise_multiplier", noise_multiplier, least=0)
+    max_norm = number("max_norm", max_norm, above=0)
+    sampling_rate = number("sampling_rate", sampling_rate, above=0, most=1)
+    steps, seed = whole_number("steps", steps, 1), whole_number("seed", seed, 0)
+    settings = {"lr": number("lr", lr, above=0)}
+    settings["momentum"] = number("momentum", momentum, least=0, below=1)
+    trained, tokens = llm.trained, tokenize(llm, cards)
+    sampling = stream(seed, "sampling", torch.device("cpu"))
     optimizer = DPOptimizer(
-        torch.optim.AdamW(trained, lr=lr),
+        torch.optim.SGD(trained, **settings),
         noise_multiplier=noise_multiplier,
         max_grad_norm=max_norm,
         expected_batch_size=None,
         loss_reduction="sum",
-        generator=torch.Generator(layers.device).manual_seed(seed),
+        generator=stream(seed, "noise", llm.device),
     )
+    expected = sampling_rate * len(tokens)
     optimizer.attach_step_hook(lambda _: [p.grad.div_(expected) for p in trained])
     hooks = GradSampleHooks(llm.model, loss_reduction="sum")
     llm.model.train()  # the hooks ask for it
@@ -94,9 +102,11 @@ def fine_tune_privately(
             # below the lowest adapter nothing requires a gradient, as it should be
             warnings.filterwarnings("ignore", "Full backward hook is firing when gradients")
             for _ in range(steps):
-                drawn = torch.rand(len(tokens), generator=generator) < sampling_rate
+                if ledger is not None:
+                    ledger.spend(noise_multiplier, sampling_rate, 1)
+                drawn = torch.rand(len(tokens), generator=sampling) < sampling_rate
                 optimizer.zero_grad()
-                losses.append(_backward(layers, [tokens[i] for i in drawn.nonzero()[:, 0]]))
+                losses.append(_backward(llm, [tokens[i] for i in drawn.nonzero()[:, 0]]))
                 if not drawn.any():  # then the step is noise alone
                     for p in trained:
                         p.grad_sample = p.new_zeros((0, *p.shape))
@@ -108,12 +118,21 @@ def fine_tune_privately(
     return losses
 
 
-def _backward(layers: LowerLayers, cards: list[Tokens]) -> float:
+def stream(seed: int, purpose: str, device: torch.device) -> torch.Generator:
+    """A random stream of its own for each purpose, though the seed be the same.
+
+    Two generators with one seed draw the same bits: the noise would be known from the sample.
+    """
+    digest = hashlib.blake2s(repr((seed, purpose)).encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def _backward(llm: LLM, cards: list[Tokens]) -> float:
     """Leave each card's own gradient in the parameters; the cards' mean loss."""
     cards, total = sorted(cards, key=lambda card: len(card.ids)), 0.0
     for start in range(0, len(cards), _CHUNK):
-        losses = token_losses(layers, cards[start : start + _CHUNK])
-        loss = torch.stack([own.mean() for own in losses]).sum()
+        predictions = read(llm, cards[start : start + _CHUNK])
+        loss = torch.stack([p.losses.mean() for p in predictions]).sum()
         loss.backward()
         total += loss.item()
     return total / len(cards) if cards else math.nan

@@ -1,0 +1,110 @@
+"""A model's layers, run in two parts: the frozen ones below the lowest adapter, and the rest.
+
+What comes out of the frozen part for a text never changes. It is computed once and kept, at
+about 2.3 kB a token (576 numbers of 4 bytes; the bundled model).
+"""
+
+import copy
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+MOST_TOKENS = 200_000  # whose activations are kept, the latest: about 460 MB
+
+
+class Activations:
+    """Kept activations by text, of one depth and one state of the frozen weights.
+
+    They are checked at each use: with another lowest adapter, or other frozen weights, all are
+    forgotten. (Adapters that are switched off for a while leave the part below them as it is.)
+    """
+
+    def __init__(self) -> None:
+        self.by_text: dict[tuple, torch.Tensor] = {}
+        self.made_with: tuple = ()
+
+    def clear(self) -> None:
+        """Free the memory."""
+        self.by_text.clear()
+
+    def of(self, frozen: tuple) -> dict[tuple, torch.Tensor]:
+        """What is kept for this state of the frozen layers; the oldest beyond the limit go."""
+        if frozen != self.made_with:
+            self.clear()
+            self.made_with = frozen
+        tokens = sum(len(states) for states in self.by_text.values())
+        while tokens > MOST_TOKENS:
+            tokens -= len(self.by_text.pop(next(iter(self.by_text))))
+        return self.by_text
+
+
+def first_adapted(body: nn.Module) -> int:
+    """The number of the lowest layer with adapters or trained weights; 0 if there are none."""
+    if any(p.requires_grad for p in body.embed_tokens.parameters()):
+        return 0
+    for number, layer in enumerate(body.layers):
+        if any(p.requires_grad or "lora_" in name for name, p in layer.named_parameters()):
+            return number
+    return 0
+
+
+def hidden(
+    body: nn.Module,
+    activations: Activations,
+    rows: Sequence[Sequence[int]],
+    positions: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Last hidden states ``(rows, longest, width)``; beyond a row's end without meaning.
+
+    Args:
+        body: the model without its head.
+        activations: the model's own.
+        rows: token ids.
+        positions: int64 ``(1, n)``, by default 0, 1, 2, …
+        mask: bool ``(1, 1, n, n)``, true where a token (row) sees another (column); by default
+            each sees itself and what comes before it, so padding on the right disturbs nobody.
+    """
+    depth, device = first_adapted(body), body.embed_tokens.weight.device
+
+    def lower(some: Sequence[Sequence[int]]) -> torch.Tensor:
+        longest = max(map(len, some))
+        ids = [[*row, *[0] * (longest - len(row))] for row in some]
+        states = body.embed_tokens(torch.tensor(ids, device=device))
+        return _through(body, slice(depth), states, positions, mask) if depth else states
+
+    if not depth:
+        return _through(body, slice(None), lower(rows), positions, mask)
+    parameters = [p for layer in body.layers[:depth] for p in layer.parameters()]
+    kept = activations.of((depth, *((p.data_ptr(), p._version) for p in parameters)))
+    seen = b"" if mask is None else hashlib.blake2s(mask.cpu().numpy().tobytes()).digest()
+    keys = [(tuple(row), seen) for row in rows]  # a mask implies its positions
+    new = {key: row for key, row in zip(keys, rows, strict=True) if key not in kept}
+    if new:
+        with torch.no_grad():
+            states = lower(list(new.values()))
+        for (key, row), own in zip(new.items(), states, strict=True):
+            kept[key] = own[: len(row)].clone()  # or the padded batch would be kept
+    states = nn.utils.rnn.pad_sequence([kept[key] for key in keys], batch_first=True)
+    return _through(body, slice(depth, None), states, positions, mask)
+
+
+def _through(
+    body: nn.Module,
+    which: slice,
+    states: torch.Tensor,
+    positions: torch.Tensor | None,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    """Some of the layers: the model itself, seen as one that has only these."""
+    view = copy.copy(body)
+    view._modules = dict(body._modules)
+    view.layers = body.layers[which]
+    view.config = copy.copy(body.config)
+    view.config.num_hidden_layers = len(view.layers)
+    if which.stop is not None:
+        view.norm = nn.Identity()  # it comes after the last layer
+    settings = {"position_ids": positions, "attention_mask": mask, "use_cache": False}
+    return view(inputs_embeds=states, **settings).last_hidden_state
