@@ -27,7 +27,14 @@ def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Valu
         load: reads them; whatever it raises counts as damage, and leads to one new build.
             Not so ImportError and MemoryError, which say nothing about the files: they are
             passed on, and the folder is kept.
+
+    Raises:
+        ValueError: if the name is no plain name, or one of the others no function.
     """
+    if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"name is {name!r}; it must be the name of a folder, without a path")
+    if not callable(build) or not callable(load):
+        raise ValueError(f"build and load must be functions; they are {build!r} and {load!r}")
     folder = CACHE_DIR / name
     CACHE_DIR.mkdir(parents=True, exist_ok=True)
     with FileLock(CACHE_DIR / f"{name}.lock"):
