@@ -14,7 +14,7 @@ def seed_everything(*key: int | str) -> None:
     """Seed Python's, NumPy's and torch's global generators from a key of numbers and words.
 
     Different keys give unrelated streams: ``(0, "train", 1, 2)`` and ``(0, "train", 2, 1)``
-    share nothing, as adding up seeds would. NumPy's integers are the same key as Python's.
+    share nothing, as adding up seeds would. NumPy's numbers and words are the same key as Python's.
 
     Raises:
         ValueError: if part of the key is neither a whole number nor a word.
@@ -22,7 +22,7 @@ def seed_everything(*key: int | str) -> None:
     for part in key:
         if not isinstance(part, Integral | str) or isinstance(part, bool):
             raise ValueError(f"{part!r} in a random key: it must be a whole number or a word")
-    key = tuple(part if isinstance(part, str) else int(part) for part in key)
+    key = tuple(str(part) if isinstance(part, str) else int(part) for part in key)
     digest = hashlib.blake2s(repr(key).encode(), digest_size=8).digest()
     seed = int.from_bytes(digest, "big") >> 1  # torch takes 63 bits
     random.seed(seed)
