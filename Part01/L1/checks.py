@@ -2,7 +2,8 @@
 
 import torch
 
-from utils import vision
+from utils import learning
+from utils.data import load_digits, split_hospitals
 from utils.lesson import exercise
 
 
@@ -69,10 +70,10 @@ def check_missing_sets(missing):
         return f"Digits run from 0 to 9; you gave {sorted(set().union(*missing))}."
     if lost := set.intersection(*missing):
         return f"Nobody knows {sorted(lost)}: every digit must be known to at least one hospital."
-    train_set, test_set = vision.load_digits()
-    hospitals = vision.split_hospitals(train_set, missing)
-    models = [vision.train_classifier(data) for data in hospitals]
-    accuracy = vision.ensemble_accuracy(models, test_set)
+    train_set, test_set = load_digits()
+    hospitals = split_hospitals(train_set, missing)
+    models = [learning.train_classifier(data) for data in hospitals]
+    accuracy = learning.ensemble_accuracy(models, test_set)
     if accuracy >= 0.80:
         return f"The ensemble still reaches {accuracy:.2f}. How many hospitals know each digit?"
     return None

@@ -85,7 +85,7 @@ def test_a_metric_that_is_no_plain_number_is_named_with_its_key(scalar):
     run = simulate(server_app(1), spoil(with_metrics(accuracy=scalar)), 3)
     assert len(run.failures) == 1
     assert run.failures[0].client == 1
-    assert "the metric 'accuracy' is a" in run.failures[0].error
+    assert "'accuracy' is a" in run.failures[0].error
     assert "float(x)" in run.failures[0].error
 
 

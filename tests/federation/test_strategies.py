@@ -1,15 +1,25 @@
 """What a strategy needs in order to start, said at once; schedules; a served app."""
 
+import sys
+
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg, FedProx
 from flwr.serverapp.strategy.strategy_utils import sample_nodes
+from torch import nn
 
 from tests.federation.apps import client_app, final_weights, server_app, update_reply
-from utils.federation import ScheduledFedAvg, cosine, serve, simulate
+from utils.federation import (
+    RoundFailedError,
+    ScheduledFedAvg,
+    classifier_app,
+    cosine,
+    serve,
+    simulate,
+)
 
 MODEL = ArrayRecord([np.zeros(2, "f4")])
 
@@ -51,7 +61,7 @@ def test_an_evaluation_of_the_old_form_is_told_before_the_first_round():
 
 
 def test_weights_that_are_no_record_are_told():
-    app = serve(FedAvg(), {"w": np.zeros(2)}, 1)
+    app = serve(FedAvg(), lambda: {"w": np.zeros(2)}, 1)
     with pytest.raises(TypeError, match=r"initial_arrays is a dict; wrap.*ArrayRecord"):
         simulate(app, client_app(), 2)
 
@@ -114,3 +124,60 @@ def test_a_served_strategy_starts_from_the_runs_own_random_stream():
     assert final_weights(run)["0"].tolist() == [3, 3]
     assert run.metrics["server/sum"].tolist() == [0, 6]
     assert draws[0] == draws[1] != draws[2]
+
+
+def one(**settings):
+    return serve(*({"strategy": FedAvg(), "start": MODEL, "rounds": 1} | settings).values())
+
+
+@pytest.mark.parametrize(
+    ("careless", "message"),
+    [
+        (lambda: one(strategy="fedavg"), "strategy is 'fedavg'; it must be a strategy"),
+        (lambda: one(strategy=FedAvg), "strategy is <class.*; it must be a strategy"),
+        (lambda: one(start=nn.Linear(2, 2)), r"start is a Linear; wrap.*ArrayRecord\(model"),
+        (lambda: one(start={"w": np.zeros(2)}), r"start is a dict; wrap"),
+        (lambda: one(start=ArrayRecord()), "holds no array"),
+        (lambda: one(rounds=2.5), "num_rounds is 2.5"),
+        (
+            lambda: serve(FedAvg(), MODEL, 1, train_config={"lr": np.float32(1)}),
+            r"'lr' is a.*float",
+        ),
+        (lambda: serve(FedAvg(), MODEL, 1, evaluate_fn=3), "evaluate_fn is 3"),
+        (
+            lambda: serve(
+                FedAvg(), MODEL, 1, evaluate_fn=lambda r, a: MetricRecord({"acc": np.float32(1)})
+            ),
+            r"evaluate_fn: .*'acc' is a numpy.float32",
+        ),
+        (lambda: one(strategy=FedAvg(min_train_nodes="2")), "min_train_nodes is '2'"),
+        (lambda: one(strategy=ScheduledFedAvg(None)), "schedule is None"),
+        (lambda: one(strategy=ScheduledFedAvg(lambda r: None)), "schedule gave None for round 1"),
+        (lambda: classifier_app(nn.Linear(2, 2), len), "make_model is Linear"),
+        (lambda: classifier_app(len, [1, 2]), r"data_of is \[1, 2\]"),
+        (lambda: classifier_app(len, len, epoch=3), r"\['epoch'\] are no settings of train"),
+    ],
+)
+def test_careless_arguments_get_one_sentence(careless, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        simulate(careless(), client_app(), 2, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda message, context: sys.exit(1), "SystemExit: 1"),
+        (lambda message, context: message, "returned a message that answers none"),
+        (lambda message, context: {"w": 1}, r"returned dict, not a flwr.app.Message"),
+        (lambda message, context: update_reply(message, {}, acc=None), "'acc' is a NoneType"),
+        (
+            lambda message, context: Message(
+                RecordDict({"a": MODEL, "b": MODEL}), reply_to=message
+            ),
+            "holds 2 ArrayRecords, although one was sent",
+        ),
+    ],
+)
+def test_careless_clients_are_failures_with_a_reason(answer, message):
+    with pytest.raises(RoundFailedError, match=message):
+        simulate(serve(FedAvg(), MODEL, 1), client_app(answer), 2, progress=False)

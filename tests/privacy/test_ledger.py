@@ -55,3 +55,17 @@ def test_a_delta_of_one_unit_or_more_is_warned_about(delta, warned, recwarn):
 def test_settings_out_of_range_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         Ledger(**{"delta": 1e-5} | wrong)
+
+
+@pytest.mark.parametrize("state", [None, {}, {"delta": 1e-5}])
+def test_what_is_no_ledgers_state_is_refused(state):
+    with pytest.raises(ValueError, match="no ledger's state"):
+        Ledger(1e-5).restore(state)
+
+
+@pytest.mark.parametrize("release", [(-1.0,), ("1",), (1.0, 2.0), (1.0, 1.0, 0.5)])
+def test_a_release_out_of_range_is_not_entered(release):
+    ledger = Ledger(1e-5)
+    with pytest.raises(ValueError, match="it must be a"):
+        ledger.spend(*release)
+    assert ledger.releases == []

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import Array, ArrayRecord
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +149,23 @@ def test_the_noise_repeats_with_numpys_seed():
     one = add_noise(an_update(), 1.0)
     np.random.seed(3)
     assert np.array_equal(flat(one), flat(add_noise(an_update(), 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("careless", "message"),
+    [
+        (lambda: clip([1.0, 2.0], 1.0), "must be arrays by name"),
+        (lambda: clip(None, 1.0), "the update is None"),
+        (lambda: clip(an_update(), "1"), "max_norm is 1"),
+        (lambda: clip(an_update(), True), "max_norm is True"),
+        (lambda: add_noise(an_update(), 1.0, 3), r"rng is 3.*default_rng"),
+    ],
+)
+def test_careless_arguments_get_one_sentence(careless, message):
+    with pytest.raises(ValueError, match=message):
+        careless()
+
+
+def test_torchs_tensors_and_numpys_numbers_are_taken():
+    weights = torch.tensor([3.0, 4.0], requires_grad=True)
+    assert flat(clip({"w": weights}, np.float32(2.5))[0]) == pytest.approx([1.5, 2.0])

@@ -1,5 +1,6 @@
 """A ClientApp that trains a classifier: Part 1, L2 writes it out."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -9,6 +10,7 @@ from flwr.clientapp.typing import Mod
 from torch import nn
 from torch.utils.data import Dataset
 
+from utils.arguments import shown
 from utils.learning import evaluate, train
 
 State = Mapping[str, torch.Tensor]
@@ -39,6 +41,16 @@ def classifier_app(
         training: of ``utils.learning.train`` (epochs, lr, …); a message whose configuration
             names one of them overrides it.
     """
+    for name, value in {"make_model": make_model, "data_of": data_of}.items():
+        if not callable(value) or isinstance(value, nn.Module):
+            raise TypeError(
+                f"{name} is {shown(value)}; it must be a function, such as "
+                "make_model=DigitClassifier, or data_of=lambda context: "
+                "parts[context.node_config['partition-id']]"
+            )
+    unknown = training.keys() - inspect.signature(train).parameters.keys()
+    if unknown:
+        raise TypeError(f"{sorted(unknown)} are no settings of train; known are {_SETTINGS}")
     app, model = ClientApp(mods=list(mods)), make_model()
 
     @app.train()

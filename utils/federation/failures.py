@@ -1,5 +1,6 @@
 """What went wrong in a run, and where."""
 
+import traceback
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -41,3 +42,22 @@ class Failures(list[Failure]):
 
     def _repr_html_(self) -> str:
         return self.table().to_html(index=False) if self else "no failures"
+
+
+def explained(error: BaseException) -> str:
+    """What an exception says, and more where Flower says too little.
+
+    Flower refuses NumPy's and torch's scalars as metrics or settings, and does not say which.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        names = frame.f_locals
+        if frame.f_code.co_name == "__setitem__" and {"key", "value"} <= names.keys():
+            value = names["value"]
+            if isinstance(error, TypeError):
+                kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+                cure = ": float(x)" if hasattr(value, "item") else " or a list of these"
+                return (
+                    f"TypeError: '{names['key']}' is a {kind}, which does not travel in a "
+                    f"message; send a plain number{cure}"
+                )
+    return f"{type(error).__name__}: {error}"

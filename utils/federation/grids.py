@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from utils.arguments import shown
+from utils.federation.failures import explained
 from utils.federation.recording import GridAround, round_of
 from utils.randomness import random_stream
 
@@ -60,26 +61,15 @@ class SimulatedClient:
                     f"the ClientApp's '{kind}' function returned {type(reply).__name__}, not a "
                     "flwr.app.Message; end it with: return Message(content, reply_to=message)"
                 )
-            return reply
-        except Exception as error:  # a client's failure must not end the server
-            said = _wrong_metric(error) or f"{type(error).__name__}: {error}"
-            reason = f"{said}\n\n{traceback.format_exc()}"
-            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
-
-
-def _wrong_metric(error: Exception) -> str | None:
-    """Flower refuses NumPy's and torch's scalars as metrics and does not say which; name it."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        names = frame.f_locals
-        if frame.f_code.co_name == "__setitem__" and {"key", "value"} <= names.keys():
-            key, value = names["key"], names["value"]
-            if isinstance(error, TypeError) and hasattr(value, "item"):
-                kind = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
-                return (
-                    f"TypeError: the metric '{key}' is a {kind}, which does not travel; "
-                    f"send a plain number: float(x)"
+            if reply.metadata.reply_to_message_id != message.metadata.message_id:
+                raise ValueError(
+                    f"the ClientApp's '{kind}' function returned a message that answers none; end "
+                    "it with: return Message(content, reply_to=message)"
                 )
-    return None
+            return reply
+        except (Exception, SystemExit) as error:  # a client's failure must not end the server
+            reason = f"{explained(error)}\n\n{traceback.format_exc()}"
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
 
 class InProcessGrid(Grid):

@@ -137,6 +137,8 @@ def _plain(run_config: Mapping | None) -> dict:
     Raises:
         ValueError: for a value that does not travel.
     """
+    if run_config is not None and not isinstance(run_config, Mapping):
+        raise ValueError(f"run_config is {shown(run_config)}; it must be a dictionary")
     flat = {}
     for name, value in (run_config or {}).items():
         if isinstance(value, Mapping):

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from inspect import isroutine
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
-from utils.arguments import whole_number
+from utils.arguments import number, shown, whole_number
 from utils.federation.checking import checked, layers_of
+from utils.federation.failures import explained
 
 Evaluation = Callable[[int, ArrayRecord], MetricRecord | None]
 
@@ -31,6 +33,17 @@ def serve(
         train_config: what each training message carries besides the round.
         evaluate_fn: the server's own test, called before the first round and after each.
     """
+    if not isinstance(strategy, Strategy) and not isroutine(strategy):
+        raise TypeError(
+            f"strategy is {shown(strategy)}; it must be a strategy, such as FedAvg(), or a "
+            "function of the context that makes one"
+        )
+    if not isinstance(start, ArrayRecord) and not isroutine(start):
+        raise TypeError(_no_arrays("start", start) + ", or a function that makes such a record")
+    try:
+        sent = ConfigRecord(dict(train_config or {}))
+    except TypeError as error:
+        raise TypeError(f"train_config: {explained(error)}") from error
     app = ServerApp()
 
     @app.main()
@@ -41,7 +54,7 @@ def serve(
             checked(grid, chosen),
             start() if callable(start) else start,
             rounds,
-            train_config=ConfigRecord(dict(train_config or {})),
+            train_config=ConfigRecord(dict(sent)),
             evaluate_fn=evaluate_fn,
         )
 
@@ -70,10 +83,9 @@ def start_checked(
     """
     num_rounds = whole_number("num_rounds", num_rounds, 0)
     if not isinstance(initial_arrays, ArrayRecord):
-        raise TypeError(
-            f"initial_arrays is a {type(initial_arrays).__name__}; wrap the weights: "
-            "ArrayRecord(model.state_dict())"
-        )
+        raise TypeError(_no_arrays("initial_arrays", initial_arrays))
+    if not initial_arrays:
+        raise ValueError("initial_arrays holds no array: there is nothing to train")
     grid = checked(grid, strategy)
     for layer in layers_of(strategy):
         check_shares(layer)
@@ -88,6 +100,10 @@ def start_checked(
     return result
 
 
+def _no_arrays(name: str, value: object) -> str:
+    return f"{name} is a {type(value).__name__}; wrap the weights: ArrayRecord(model.state_dict())"
+
+
 def check_shares(strategy: Strategy) -> None:
     """Refuse a share of the clients that is none: Flower waits for ever for 10 times as many.
 
@@ -96,18 +112,20 @@ def check_shares(strategy: Strategy) -> None:
     """
     for name in ("fraction_train", "fraction_evaluate"):
         share = getattr(strategy, name, 0.0)
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        try:
+            number(name, share, least=0, most=1)
+        except ValueError:
             raise ValueError(
                 f"the strategy's {name} is {share!r}; it is a share of the clients, from 0 to 1 "
                 f"(for a number of clients, give {type(strategy).__name__} a {name} of 0 < "
                 f"number / clients ≤ 1, or min_{name.removeprefix('fraction_')}_nodes)"
-            )
+            ) from None
 
 
 def _check_minima(strategy: Strategy, num_clients: int) -> None:
     """Flower waits for ever for clients that a simulation does not have; say so instead."""
     for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
-        wanted = getattr(strategy, name, 0)
+        wanted = whole_number(f"the strategy's {name}", getattr(strategy, name, 0), 0)
         if wanted > num_clients:
             raise ValueError(
                 f"the strategy's {name} is {wanted}, but the simulation has {num_clients} "
@@ -117,8 +135,19 @@ def _check_minima(strategy: Strategy, num_clients: int) -> None:
 
 
 def _checked_evaluation(evaluate_fn: Evaluation) -> Evaluation:
+    if not callable(evaluate_fn):
+        raise TypeError(
+            f"evaluate_fn is {shown(evaluate_fn)}; it must be a function of the round and the "
+            "global model's arrays"
+        )
+
     def evaluate(round_: int, arrays: ArrayRecord) -> MetricRecord | None:
-        found = evaluate_fn(round_, arrays)
+        try:
+            found = evaluate_fn(round_, arrays)
+        except TypeError as error:
+            if "does not travel" in explained(error):
+                raise TypeError(f"evaluate_fn: {explained(error)}") from error
+            raise
         if found is not None and not isinstance(found, MetricRecord):
             raise TypeError(
                 f"evaluate_fn returned a {type(found).__name__}; Flower's message API takes a "
@@ -147,6 +176,11 @@ class ScheduledFedAvg(CheckedStrategy, FedAvg):
     """
 
     def __init__(self, schedule: Callable[[int], Mapping], **options: object) -> None:
+        if not callable(schedule):
+            raise TypeError(
+                f"schedule is {shown(schedule)}; it must be a function from the round to settings "
+                "by name, e.g. cosine(lr=0.1, num_rounds=10)"
+            )
         super().__init__(**options)
         self.schedule = schedule
 
@@ -154,7 +188,13 @@ class ScheduledFedAvg(CheckedStrategy, FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """FedAvg's messages, with the round's settings in their configuration."""
-        settings = ConfigRecord({**config, **self.schedule(server_round)})
+        chosen = self.schedule(server_round)
+        if not isinstance(chosen, Mapping):
+            raise TypeError(
+                f"the schedule gave {shown(chosen)} for round {server_round}; it must give "
+                'settings by name, e.g. {"lr": 0.1}'
+            )
+        settings = ConfigRecord({**config, **chosen})
         return super().configure_train(server_round, arrays, settings, grid)
 
 
@@ -164,8 +204,7 @@ def cosine(lr: float, num_rounds: int) -> Callable[[int], dict[str, float]]:
     Raises:
         ValueError: for values out of range.
     """
-    if not 0 < lr < math.inf:
-        raise ValueError(f"lr is {lr}; it must be above 0, and finite")
+    lr = number("lr", lr, above=0)
     num_rounds = whole_number("num_rounds", num_rounds, 1)
 
     def schedule(server_round: int) -> dict[str, float]:

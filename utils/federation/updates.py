@@ -77,10 +77,13 @@ def check_update(sent: Message, reply: Message, weighted_by_key: str | None = No
             _check_weight(weighted_by_key, metrics[weighted_by_key])
     if sent.metadata.message_type.split(".")[0] != "train" or not sent.content.array_records:
         return
-    if not reply.content.array_records:
-        raise InvalidUpdateError("the update holds no ArrayRecord, although one was sent to train")
     sent_records = list(sent.content.array_records.values())
     reply_records = list(reply.content.array_records.values())
+    if len(sent_records) == 1 and len(reply_records) != 1:
+        raise InvalidUpdateError(
+            f"the update holds {len(reply_records) or 'no'} ArrayRecord"
+            f"{'s' * (len(reply_records) > 1)}, although one was sent to train"
+        )
     comparable = len(sent_records) == len(reply_records) == 1
     if comparable:
         _check_names(sent_records[0].keys(), reply_records[0].keys())

@@ -31,6 +31,19 @@ class Release(NamedTuple):
     times: int = 1
 
 
+def checked_release(noise_multiplier: float, sampling_rate: float, times: int) -> Release:
+    """A release of plain numbers within their limits.
+
+    Raises:
+        ValueError: naming what is out of range.
+    """
+    return Release(
+        number("noise_multiplier", noise_multiplier, least=0),
+        number("sampling_rate", sampling_rate, least=0, most=1),
+        whole_number("rounds", times, 0),
+    )
+
+
 def epsilon(
     noise_multiplier: float,
     sampling_rate: float,
@@ -63,8 +76,8 @@ def epsilon(
 def epsilon_of(releases: Sequence[Release], delta: float, accountant: str = "pld") -> float:
     """Epsilon of different releases together; otherwise as ``epsilon``."""
     for release in releases:
-        _check(*release, delta)
-    _check(1.0, 1.0, 0, delta)
+        checked_release(*release)
+    number("delta", delta, above=0, below=1)
     account = _ACCOUNTS[one_accountant(accountant)]
     counted: dict[tuple[float, float], int] = {}
     for z, q, times in releases:
@@ -168,7 +181,7 @@ def noise_multiplier_for(
     Raises:
         ValueError: for values out of range, or a target that no noise up to 10,000 reaches.
     """
-    _check(1.0, sampling_rate, rounds, delta)
+    checked_release(1.0, sampling_rate, rounds)
     number("target_epsilon", target_epsilon, above=0)
     if rounds < 1 or sampling_rate == 0:
         raise ValueError(
@@ -200,7 +213,7 @@ def gaussian_sigma(target_epsilon: float, delta: float) -> float:
     Balle and Wang 2018, arXiv:1805.06530. Right for every epsilon, where the textbook's
     sqrt(2 ln(1.25/δ)) / ε is proven for ε < 1 only, and wasteful there.
     """
-    _check(1.0, 1.0, 1, delta)
+    number("delta", delta, above=0, below=1)
     number("target_epsilon", target_epsilon, above=0)
     return float(dp_accounting.get_sigma_gaussian(target_epsilon, delta))
 
@@ -211,13 +224,6 @@ def gaussian_epsilon(noise_multiplier: float, delta: float, releases: int = 1) -
     ``releases`` Gaussian releases with multiplier z are together one with z / sqrt(releases).
     """
     return epsilon_of([Release(noise_multiplier, 1.0, releases)], delta)
-
-
-def _check(noise_multiplier: float, sampling_rate: float, rounds: int, delta: float) -> None:
-    number("noise_multiplier", noise_multiplier, least=0)
-    number("sampling_rate", sampling_rate, least=0, most=1)
-    whole_number("rounds", rounds, 0)
-    number("delta", delta, above=0, below=1)
 
 
 _ACCOUNTS = {

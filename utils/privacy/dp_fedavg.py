@@ -7,7 +7,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from utils.arguments import number, whole_number
+from utils.arguments import number, shown, whole_number
 from utils.federation import CheckedStrategy, apply_update, update_of
 from utils.federation.records import as_arrays, as_record, only_record
 from utils.privacy.adaptive import AdaptiveNorm
@@ -98,6 +98,8 @@ class DPFedAvg(CheckedStrategy):
         Raises:
             ValueError: if it was saved under other privacy settings.
         """
+        if not isinstance(state, Mapping) or not self.state().keys() <= state.keys():
+            raise ValueError(f"this is no state of a DPFedAvg: {shown(state)}")
         if state["noise"] != self._noise():
             raise ValueError(
                 f"this state was saved with {state['noise']}, but the strategy has "

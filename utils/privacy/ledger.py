@@ -1,11 +1,15 @@
 """A ledger: what has been released, and what it is worth in epsilon so far."""
 
-import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from utils.arguments import number, whole_number
-from utils.privacy.accounting import Release, epsilon_of, one_accountant
+from utils.arguments import number, shown, whole_number
+from utils.privacy.accounting import (
+    Release,
+    checked_release,
+    epsilon_of,
+    one_accountant,
+)
 
 
 class BudgetSpentError(RuntimeError):
@@ -77,12 +81,13 @@ class Ledger:
         Raises:
             BudgetSpentError: if they would pass the budget; then nothing is entered.
         """
-        if not self.affords(noise_multiplier, sampling_rate, times):
+        release = checked_release(noise_multiplier, sampling_rate, times)
+        if not self.affords(*release):
             raise BudgetSpentError(
                 f"epsilon is {self.epsilon:.3g}; {times} more would pass the budget of "
                 f"{self.budget:g} (delta {self.delta:g})"
             )
-        self.releases.append(Release(noise_multiplier, sampling_rate, times))
+        self.releases.append(release)
 
     def state(self) -> dict:
         """What has been spent, and under which promise: plain values, fit for JSON."""
@@ -94,20 +99,15 @@ class Ledger:
         Raises:
             ValueError: if it was saved under another delta or accountant.
         """
+        if not isinstance(state, Mapping) or not {"releases", *self._promise()} <= state.keys():
+            raise ValueError(f"this is no ledger's state: {shown(state)}")
         promise = {name: state[name] for name in self._promise()}
         if promise != self._promise():
             raise ValueError(
                 f"this state was saved with {promise}, but the ledger has {self._promise()}; "
                 "epsilon would be wrong. Use the same settings"
             )
-        self.releases = _releases(state["releases"])
+        self.releases = [checked_release(*row) for row in list(state["releases"])]
 
     def _promise(self) -> dict:
         return {"delta": self.delta, "accountant": self.accountant}
-
-
-def _releases(rows: Iterable) -> list[Release]:
-    releases = [Release(float(z), float(q), int(times)) for z, q, times in rows]
-    if any(not math.isfinite(r.noise_multiplier) or r.times < 0 for r in releases):
-        raise ValueError(f"this is no ledger: {releases}")
-    return releases

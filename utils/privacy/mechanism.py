@@ -6,11 +6,12 @@ what goes in as one comes out as the same. All arrays together are one vector: *
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 from flwr.app import ArrayRecord
 
-from utils.arguments import number
+from utils.arguments import number, shown
 from utils.federation.records import as_arrays, as_record
 
 Update = Mapping[str, np.ndarray] | ArrayRecord
@@ -54,7 +55,7 @@ def clip(update: Update, max_norm: float) -> tuple[Update, float]:
     Raises:
         ValueError: if ``max_norm`` is not positive, or the update not finite.
     """
-    if not isinstance(max_norm, int | float) or not max_norm > 0:
+    if not isinstance(max_norm, Real) or isinstance(max_norm, bool) or not max_norm > 0:
         raise ValueError(f"max_norm is {max_norm}; the clipping norm must be above 0")
     arrays, norm = _arrays(update), l2_norm(update)
     if norm <= max_norm:
@@ -85,6 +86,8 @@ def add_noise(update: Update, stddev: float, rng: np.random.Generator | None = N
     """
     stddev = number("stddev", stddev, least=0)
     l2_norm(update)  # refuses what is not finite
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng is {shown(rng)}; it must be a NumPy generator: default_rng(seed)")
     normal = rng.normal if rng else np.random.normal
     noisy = {
         name: (values + normal(0.0, stddev, values.shape)).astype(values.dtype)
@@ -96,7 +99,13 @@ def add_noise(update: Update, stddev: float, rng: np.random.Generator | None = N
 def _arrays(update: Update) -> dict[str, np.ndarray]:
     if isinstance(update, ArrayRecord):
         return as_arrays(update)
-    return {name: np.asarray(values) for name, values in update.items()}
+    if not isinstance(update, Mapping):
+        raise ValueError(
+            f"the update is {shown(update)}; it must be arrays by name: a dictionary, or an "
+            "ArrayRecord"
+        )
+    detached = {n: v.detach().cpu() if hasattr(v, "detach") else v for n, v in update.items()}
+    return {name: np.asarray(values) for name, values in detached.items()}
 
 
 def _like(update: Update, arrays: dict[str, np.ndarray]) -> Update:
