@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedYogi, QFedAvg
+from flwr.serverapp import strategy as flowers
+from flwr.serverapp.strategy import FedAdam, FedAvg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -165,13 +166,47 @@ def test_a_grid_is_checked_once_only(a_network):
     assert checked(grid) is grid
 
 
+FLOWERS = [
+    (flowers.FedAvg, {}),
+    (flowers.FedAvgM, {}),
+    (flowers.FedAdagrad, {}),
+    (flowers.FedAdam, {}),  # sends float64 from round 2 on
+    (flowers.FedYogi, {}),
+    (flowers.FedMedian, {}),
+    (flowers.FedProx, {"proximal_mu": 0.1}),
+    (flowers.FedTrimmedAvg, {}),
+    (flowers.Krum, {}),
+    (flowers.MultiKrum, {}),
+    (flowers.Bulyan, {}),
+    (flowers.QFedAvg, {"client_learning_rate": 1.0}),  # float64, too
+]
+
+
 @pytest.mark.parametrize(
-    "strategy", [FedAdam(), FedYogi(), QFedAvg(client_learning_rate=1.0)], ids=lambda s: type(s)
+    ("strategy", "settings"), FLOWERS, ids=lambda x: getattr(x, "__name__", "")
 )
-def test_strategies_that_send_doubles_get_singles_back(strategy):
-    run = simulate(server_app(4, strategy), client_app(in_singles), 3)
+def test_flowers_own_strategies_run_as_they_are(strategy, settings):
+    run = simulate(server_app(3, strategy(**settings)), client_app(in_singles), 5, progress=False)
     assert run.failures == []
-    assert run.metrics.index.tolist() == [1, 2, 3, 4]
+    assert run.metrics.index.tolist() == [1, 2, 3]
+    assert not np.array_equal(final_weights(run)["w"], [0, 0])
+
+
+def test_bytes_in_an_array_may_grow():
+    """So do Flower's strategies for boosted trees send models."""
+
+    def grow(message, context):
+        tree = message.content["arrays"]["0"].numpy()
+        return update_reply(message, {"0": np.append(tree, np.uint8(client_of(context)))})
+
+    class Longest(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            return next(iter(replies)).content["arrays"], MetricRecord()
+
+    start = {"0": np.zeros(0, "uint8")}
+    run = simulate(server_app(3, Longest(), arrays=start), client_app(grow), 2, progress=False)
+    assert run.failures == []
+    assert final_weights(run)["0"].shape == (3,)
 
 
 def in_singles(message, context):

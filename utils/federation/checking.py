@@ -81,14 +81,13 @@ class CheckedGrid(GridAround):
 
     def before_sending(self, messages: list[Message]) -> None:
         """Check the model that goes out, once, however many clients get it."""
-        seen: list[ArrayRecord] = []
+        record = whole = None
         for message in messages:
-            for key, record in list(message.content.array_records.items()):
-                if not any(record is other for other in seen):
-                    seen.append(record)
+            for key, sent in list(message.content.array_records.items()):
+                if sent is not record:
+                    record, whole = sent, self.as_first_sent(sent)
                     if kind_of(message) == "train":
                         check_model(record)
-                whole = self.as_first_sent(record)
                 if whole is not record:
                     message.content = RecordDict({**message.content, key: whole})
 
@@ -114,7 +113,8 @@ class CheckedGrid(GridAround):
         Raises:
             RoundFailedError: if that leaves none.
         """
-        pairs = [(sent, self._judged(sent, reply)) for sent, reply in zip(messages, replies)]  # noqa: B905
+        both = zip(messages, replies, strict=True)
+        pairs = [(sent, self._judged(sent, reply)) for sent, reply in both]
         self._refuse_misfits(pairs)
         failed = [self._failure(sent, reply) for sent, reply in pairs if reply.has_error()]
         self.failures += failed
