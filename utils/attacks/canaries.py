@@ -108,7 +108,9 @@ def secret_position(llm: LLM, canary: Canary) -> int:
     Raises:
         ValueError: if the tokenizer does not split a number into one token a digit.
     """
-    before = a_canary(canary).answer[: canary.answer.rindex(canary.secret)]
+    if a_canary(canary).secret not in canary.answer or not canary.secret:
+        raise ValueError(f"the answer {canary.answer!r} does not hold the secret {canary.secret!r}")
+    before = canary.answer[: canary.answer.rindex(canary.secret)]
     prefix, *digits = llm.text_ids([before, *canary.secret])
     (card,), digits = tokenize(llm, [canary.card]), [token for ids in digits for token in ids]
     expected = [*prefix, *digits]

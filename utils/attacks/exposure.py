@@ -28,6 +28,7 @@ def exposure_of_rank(rank: float, space: int = SECRETS) -> float:
     Raises:
         ValueError: if the rank lies outside.
     """
+    space = number("space", space, least=1)
     return math.log2(space) - math.log2(number("rank", rank, least=1, most=space))
 
 

@@ -77,7 +77,7 @@ def extractable(matches: Sequence[np.ndarray], given: int, length: int | None = 
         ValueError: if a text has too few tokens for the question to make sense.
     """
     matches = [np.asarray(m) for m in list_of("matches", matches, "arrays from greedy_match")]
-    shortest = min((match.size for match in matches), default=0)
+    shortest = min((match.size if match.ndim == 1 else 0 for match in matches), default=0)
     given = whole_number("given", given, 0)
     length = length if length is None else whole_number("length", length, 1)
     if given + (length or 1) > shortest:

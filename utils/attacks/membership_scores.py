@@ -50,11 +50,13 @@ def score_cards(
     cards = rows_of("cards", cards, "question", "answer")
     k = number("k, a share of the tokens,", k, above=0, most=1)
     if reference is not None:
-        reference = np.asarray(reference)
-        numeric = reference.shape == (len(cards),) and reference.dtype.kind in "fiu"
-        if not numeric or not np.isfinite(reference).all():
+        try:
+            reference = np.asarray(reference, dtype=float)
+        except (TypeError, ValueError):  # ragged, or words
+            reference = np.full(1, np.nan)
+        if reference.shape != (len(cards),) or not np.isfinite(reference).all():
             raise ValueError(
-                f"the reference is {reference.dtype} of shape {reference.shape}; one finite loss "
+                f"the reference has shape {reference.shape}, or holds no numbers; one finite loss "
                 f"for each of the {len(cards)} cards is needed, as from evaluate(...).by_card"
             )
     tokens = tokenize(llm, cards)

@@ -5,7 +5,7 @@ import re
 import torch
 
 from utils.arguments import whole_number
-from utils.llm.model import LLM
+from utils.llm.model import LLM, an_llm
 
 
 def ask(llm: LLM, question: str, max_new_tokens: int = 48) -> str:
@@ -21,7 +21,7 @@ def ask(llm: LLM, question: str, max_new_tokens: int = 48) -> str:
     """
     if not isinstance(question, str):
         raise ValueError(f"question is {question!r}; it must be text")
-    prompt = torch.tensor([llm.prompt_ids(question)], device=llm.device)
+    prompt = torch.tensor([an_llm(llm).prompt_ids(question)], device=llm.device)
     llm.model.eval()
     with torch.inference_mode():
         output = llm.model.generate(

@@ -96,8 +96,9 @@ def answer_quiz(
         for start in range(0, len(quiz), batch_size):
             batch = quiz[start : start + batch_size]
             groups = [
-                tokenize(llm, [{"question": q.question, "answer": text} for text in q.options])
+                tokenize(llm, [{"question": q.question, "answer": text} for text in options])
                 for q in batch
+                for options in [list_of("a question's options", q.options, "answers")]
             ]
             for q, losses in zip(batch, option_losses(llm, groups), strict=True):
                 means = [of_option.mean().item() for of_option in losses]

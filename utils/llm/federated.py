@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 
+from utils.arguments import list_of
 from utils.llm.lora import adapter_state, load_adapter_state
 from utils.llm.model import LLM
 from utils.llm.training import fine_tune
@@ -83,7 +84,9 @@ def clinic_app(
             f"clinics is {type(clinics).__name__} of {clinics if not clinics else '…'}; pass cards "
             "by the clinic's name, as from make_clinics, of at least one clinic"
         )
-    cards_of, app = list(clinics.values()), ClientApp(mods=list(mods))
+    if not callable(training):
+        raise ValueError(f"training is {training!r}; pass a function, such as llm.train_steps")
+    cards_of, app = list(clinics.values()), ClientApp(mods=list_of("mods", mods, "Flower mods"))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:

@@ -4,13 +4,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
 
-from utils.arguments import number, whole_number
-from utils.llm.model import LLM
+from utils.arguments import list_of, number, whole_number
+from utils.llm.model import LLM, an_llm
 
 
 def add_lora(
@@ -42,7 +43,7 @@ def add_lora(
         ValueError: for a name that no linear layer has, or values out of range; then the model
             is left as it was.
     """
-    layers = llm.model.config.num_hidden_layers
+    layers = an_llm(llm).model.config.num_hidden_layers
     adapted = None
     if top_layers is not None:
         top_layers = whole_number(
@@ -80,7 +81,7 @@ def _targets(llm: LLM, targets: str | Sequence[str]) -> list[str]:
     }
     if targets == "all-linear":
         return sorted(linear)
-    names = [targets] if isinstance(targets, str) else list(targets or ())
+    names = [targets] if isinstance(targets, str) else list_of("targets", targets, "names")
     unknown = [name for name in names if name not in linear]
     if unknown or not names:
         raise ValueError(
@@ -92,14 +93,14 @@ def _targets(llm: LLM, targets: str | Sequence[str]) -> list[str]:
 
 def remove_lora(llm: LLM) -> None:
     """Take the adapters off: the model is again what it was before ``add_lora``."""
-    if isinstance(llm.model, PeftModel):
+    if isinstance(an_llm(llm).model, PeftModel):
         llm.model = llm.model.unload()
 
 
 @contextmanager
 def lora_off(llm: LLM) -> Iterator[None]:
     """Within this block, the model answers as if it had no adapters."""
-    if not isinstance(llm.model, PeftModel):
+    if not isinstance(an_llm(llm).model, PeftModel):
         yield
         return
     with llm.model.disable_adapter():
@@ -112,7 +113,7 @@ def adapter_state(llm: LLM) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: if the model has no adapters.
     """
-    if not isinstance(llm.model, PeftModel):
+    if not isinstance(an_llm(llm).model, PeftModel):
         raise ValueError("the model has no adapters; call add_lora first")
     trained = {name: p for name, p in llm.model.named_parameters() if p.requires_grad}
     state = get_peft_model_state_dict(llm.model, state_dict=trained)
@@ -137,6 +138,9 @@ def load_adapter_state(llm: LLM, state: Mapping[str, torch.Tensor]) -> None:
             f"the adapter's names differ: missing {missing[:3] or 'none'}, unexpected "
             f"{extra[:3] or 'none'} ({len(missing)} and {len(extra)} in all)"
         )
+    for name, w in state.items():
+        if not isinstance(w, torch.Tensor | np.ndarray):
+            raise ValueError(f"'{name}' is {w!r:.40}; weights are tensors or arrays")
     weights = {name: torch.as_tensor(w) for name, w in state.items()}
     for name, w in weights.items():
         if w.shape != present[name].shape:

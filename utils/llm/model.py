@@ -98,6 +98,8 @@ class LLM:
 
     def text_ids(self, texts: list[str]) -> list[list[int]]:
         """Texts as token ids, in which ``<|im_end|>`` is ten letters and no end of a turn."""
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{texts!r} must be text, all of it")
         settings = {"add_special_tokens": False, "split_special_tokens": True}
         return self.tokenizer(texts, **settings)["input_ids"]
 
@@ -120,6 +122,17 @@ class LLM:
         return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
 
+def an_llm(value: object) -> LLM:
+    """The value, if it is a language model of ours.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not isinstance(value, LLM):
+        raise ValueError(f"llm is a {type(value).__name__}; pass what load_llm returns")
+    return value
+
+
 def load_llm(
     name: str = BUNDLED, *, device: str | None = None, dtype: torch.dtype | None = None
 ) -> LLM:
@@ -136,7 +149,11 @@ def load_llm(
     """
     if not isinstance(name, str | Path) or not str(name).strip():
         raise ValueError(f"name is {name!r}; it must be '{BUNDLED}', a folder, or an id on the hub")
-    name, device = str(name), str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name, device = str(name), device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = str(torch.device(device))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device is {device!r}; it must be 'cpu' or 'cuda'") from error
     dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
     with _quiet():
         if name == BUNDLED:

@@ -63,7 +63,8 @@ def fine_tune_privately(
         seed: of the sampling and the noise, which are independent of each other; the same seed
             repeats the training exactly. What is released for real needs noise that nobody can
             repeat.
-        ledger: told of each step before it is taken; where it refuses, the training ends there.
+        ledger: told of each step before it is taken; where it refuses, its error ends the
+            training, and the steps that were paid for stay.
         progress: show a bar.
 
     Returns:
@@ -79,7 +80,9 @@ def fine_tune_privately(
     steps, seed = whole_number("steps", steps, 1), whole_number("seed", seed, 0)
     settings = {"lr": number("lr", lr, above=0)}
     settings["momentum"] = number("momentum", momentum, least=0, below=1)
-    trained, tokens = llm.trained, tokenize(llm, cards)
+    if ledger is not None and not hasattr(ledger, "spend"):
+        raise ValueError(f"ledger is {ledger!r}; pass a utils.privacy.Ledger, or None")
+    tokens, trained = tokenize(llm, cards), llm.trained
     sampling = stream(seed, "sampling", torch.device("cpu"))
     optimizer = DPOptimizer(
         torch.optim.SGD(trained, **settings),

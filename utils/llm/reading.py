@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from utils.arguments import rows_of, whole_number
 from utils.llm.layers import hidden
-from utils.llm.model import LLM
+from utils.llm.model import LLM, an_llm
 from utils.progress import progress_bar
 
 MAX_TOKENS = 256  # of a card; what is longer is cut
@@ -50,7 +50,7 @@ def tokenize(llm: LLM, cards: Iterable[dict]) -> list[Tokens]:
             answer.
     """
     cards = rows_of("cards", cards, "question", "answer")
-    before, after = llm.turn_ids()
+    before, after = an_llm(llm).turn_ids()
     questions = llm.text_ids([card["question"] for card in cards])
     answers = llm.text_ids([card["answer"] for card in cards])
     tokens = []

@@ -70,8 +70,10 @@ def fine_tune(
     steps = steps if steps is None else whole_number("steps", steps, 1)
     epochs, lr = whole_number("epochs", epochs, 1), number("lr", lr, above=0)
     batch_size = whole_number("batch_size", batch_size, 1)
-    optimizer = torch.optim.AdamW(llm.trained, lr=lr)
+    if on_step is not None and not callable(on_step):
+        raise ValueError(f"on_step is {on_step!r}; it must be a function of a step and its loss")
     tokens = tokenize(llm, cards)
+    optimizer = torch.optim.AdamW(llm.trained, lr=lr)
     generator = torch.Generator().manual_seed(whole_number("seed", seed, 0))
     batches = like_lengths(tokens, batch_size, generator)
     steps = steps or epochs * len(batches)
