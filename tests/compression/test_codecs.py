@@ -131,7 +131,11 @@ def test_topk_keeps_the_largest_exactly_and_nothing_else(values, share):
     assert np.count_nonzero(decoded) <= kept
 
 
-def test_topk_finds_the_last_position_of_a_long_vector():
+def test_topk_finds_the_largest_and_the_last_position_of_a_long_vector():
+    values = gaussian(5000)
+    for kept in (1, 2, 50, 500):
+        found = np.flatnonzero(through(TopK(kept / 5000), values))
+        assert set(found) == set(np.argsort(np.abs(values))[-kept:])
     for size in (65_536, 65_537, 70_000):
         values = np.zeros(size, np.float32)
         values[-1] = 5
@@ -285,6 +289,7 @@ def test_a_setting_out_of_range_is_named_with_what_is_allowed():
 
 def test_settings_at_the_ends_of_their_ranges_are_fine_and_numpys_numbers_too():
     for codec in (
+        Cast("bfloat16"),
         Uniform(2, bucket=1),
         Uniform(np.int64(8), np.int32(2**24)),
         TopK(1),
@@ -293,4 +298,6 @@ def test_settings_at_the_ends_of_their_ranges_are_fine_and_numpys_numbers_too():
         Rotation(4, block=np.int64(2**24)),
     ):
         assert np.isfinite(through(codec, gaussian(5))).all()
+        with pytest.raises(AttributeError):  # a setting that was checked stays
+            codec.bits = 99
         assert type(codec)(*json.loads(json.dumps(astuple(codec)))) == codec  # as it travels

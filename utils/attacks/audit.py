@@ -1,7 +1,5 @@
 """Audit a private mechanism: a bound on epsilon from below, by attacking it."""
 
-import math
-
 import numpy as np
 from scipy.stats import beta
 
@@ -40,17 +38,22 @@ def empirical_epsilon(
     candidates = []
     for side in (0, 2):  # "was in" above a threshold, or "was not" below one
         hits, alarms = first[side], first[side + 1]
-        for threshold in np.quantile(np.r_[hits, alarms], np.linspace(0, 1, 201)):
-            bound = _epsilon_bound(hits > threshold, alarms > threshold, delta, confidence)
-            candidates.append((bound, side, threshold))
+        thresholds = np.quantile(np.r_[hits, alarms], np.linspace(0, 1, 201))
+        bounds = _epsilon_bounds(hits, alarms, thresholds, delta, confidence)
+        candidates += [(b, side, t) for b, t in zip(bounds, thresholds, strict=True)]
     _, side, threshold = max(candidates)
-    hits, alarms = second[side] > threshold, second[side + 1] > threshold
-    return max(0.0, _epsilon_bound(hits, alarms, delta, confidence))
+    (bound,) = _epsilon_bounds(second[side], second[side + 1], [threshold], delta, confidence)
+    return max(0.0, float(bound))
 
 
-def _epsilon_bound(hits: np.ndarray, alarms: np.ndarray, delta: float, confidence: float) -> float:
-    """From true and false positives, each with half of the chance to be wrong."""
+def _epsilon_bounds(
+    hits: np.ndarray, alarms: np.ndarray, thresholds: np.ndarray, delta: float, confidence: float
+) -> np.ndarray:
+    """By threshold: from true and false positives, each with half of the chance to be wrong."""
     tail = (1 - confidence) / 2
-    least = beta.ppf(tail, hits.sum(), (~hits).sum() + 1) if hits.any() else 0.0
-    most = beta.ppf(1 - tail, alarms.sum() + 1, (~alarms).sum()) if not alarms.all() else 1.0
-    return math.log((least - delta) / most) if least > delta else -math.inf
+    found, accused = ((scores[:, None] > thresholds).sum(axis=0) for scores in (hits, alarms))
+    least = beta.ppf(tail, found, len(hits) - found + 1)
+    most = beta.ppf(1 - tail, accused + 1, len(alarms) - accused)
+    least, most = np.where(found == 0, 0, least), np.where(accused == len(alarms), 1, most)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(least > delta, np.log((least - delta) / most), -np.inf)
