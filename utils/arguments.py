@@ -122,16 +122,3 @@ def rows_of(what: str, values: object, *texts: str) -> list[dict]:
                 f"{found[:40]}); each must be a dict with {' and '.join(texts)} as text"
             )
     return rows
-
-
-# The two below are what utils.llm called these checks; use whole_number and number instead.
-
-
-def whole(name: str, value: object, least: int = 1, most: int | None = None) -> int:
-    """``whole_number``."""
-    return whole_number(name, value, least, most)
-
-
-def real(name: str, value: object, above: float, most: float = math.inf, equal: bool = False):
-    """``number``, above a limit, or with ``equal`` at least that."""
-    return number(name, value, most=most, **{"least" if equal else "above": above})
