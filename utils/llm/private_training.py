@@ -58,7 +58,8 @@ def fine_tune_privately(
         max_norm: the clipping norm S of one card's gradient, above 0.
         sampling_rate: the chance of each card in each step, above 0, at most 1.
         steps: at least 1.
-        lr: learning rate, constant; a step moves the weights by lr · (S + noise) at most.
+        lr: learning rate, constant. No clipped gradient is longer than S, so with a small S it
+            is larger than elsewhere.
         momentum: of SGD, 0 to below 1.
         seed: of the sampling and the noise, which are independent of each other; the same seed
             repeats the training exactly. What is released for real needs noise that nobody can
