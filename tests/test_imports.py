@@ -73,7 +73,7 @@ def test_an_import_that_points_sideways_or_up_is_found():
 
 DOWN = [
     ("llm/federated.py", "from utils.federation import simulate\nimport utils.privacy"),
-    ("attacks/audit.py", "from utils.attacks.membership import x\nfrom . import canaries"),
+    ("attacks/audit.py", "from utils.attacks.members import x\nfrom . import canaries"),
     ("learning/training.py", "import torch\nfrom utils.data.tensors import as_tensors"),
     ("lesson.py", "from utils.plots import use_course_style\nfrom utils import randomness"),
     ("caching.py", "from utils.arguments import number"),

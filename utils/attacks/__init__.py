@@ -10,7 +10,7 @@ from utils.attacks.inversion import (
     inputs_in_linear_gradient,
     invert_gradient,
 )
-from utils.attacks.membership import Membership, log_odds, membership
+from utils.attacks.members import Membership, log_odds, membership
 from utils.attacks.membership_scores import score_cards
 
 __all__ = [

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import beta
 
 from utils.arguments import number
-from utils.attacks.membership import checked_scores
+from utils.attacks.members import checked_scores
 
 
 def empirical_epsilon(
