@@ -157,9 +157,9 @@ class CheckedGrid(GridAround):
 
 def _hint(failed: list[Failure], sent: Message) -> str:
     """Where all diverge at once, it was rather the server that did."""
-    if not all("NaN or infinity" in failure.error for failure in failed):
+    record = next(iter(sent.content.array_records.values()), None)
+    if record is None or not all("NaN or infinity" in failure.error for failure in failed):
         return ""
-    record = next(iter(sent.content.array_records.values()))
     weights = [np.abs(read_array(n, a)).max(initial=0) for n, a in record.items()]
     return (
         f". All diverged from the model that they were sent, whose largest weight is "

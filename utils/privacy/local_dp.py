@@ -29,6 +29,10 @@ CLIP_KEY = "clipping-norm"
 _LEDGER = "local-dp"
 
 
+class EncodedError(ValueError):
+    """A compressed update where plain numbers are needed: the mods are in the wrong order."""
+
+
 def clip_update(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Clip the update to the norm that ``DPFedAvg`` sends: ``ClientApp(mods=[clip_update])``.
 
@@ -99,8 +103,11 @@ def local_dp(
         received = _plain_arrays(message.content, "the message to the client")
         try:
             reply = call_next(message, context)
-            key, _ = only_record(reply.content, "its reply")
+            key, record = only_record(reply.content, "its reply")
+            _refuse_encoded(record, "its reply")
             clipped, _ = clip(_update(received, reply), clipping_norm)
+        except EncodedError:
+            raise  # tells of the mods' order, not of the data
         except Exception:
             log(WARNING, "A client's training failed:\n%s", traceback.format_exc())
             raise RuntimeError("training failed; under local DP the reason stays here") from None
@@ -136,7 +143,7 @@ def _plain_arrays(content: RecordDict, whose: str) -> dict[str, np.ndarray]:
 def _refuse_encoded(record: ArrayRecord, whose: str) -> None:
     encoded = [name for name, array in record.items() if array.stype != "numpy.ndarray"]
     if encoded:
-        raise ValueError(
+        raise EncodedError(
             f"{whose} holds compressed arrays, whose norm nobody can bound; the first mod is the "
             "outermost, so the order is: ClientApp(mods=[compress_update(…), local_dp(…)]), and "
             "likewise with clip_update"
