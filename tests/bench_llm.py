@@ -15,7 +15,7 @@ import torch
 from utils.data import load_cards
 from utils.llm import add_lora, fine_tune, load_llm, tokenize
 
-CARDS, TOP_LAYERS, REPEATS = 64, 10, 3
+CARDS, TOP_LAYERS, REPEATS = 32, 10, 3
 
 
 def trainer_seconds(llm, tokens) -> float:
