@@ -1,5 +1,6 @@
 """Cards dealt out to clinics."""
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -7,7 +8,13 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.data import load_cards, make_clinics, organ_system_of, shuffle_clinics
+from utils.data import (
+    load_cards,
+    make_clinics,
+    organ_system_of,
+    shuffle_clinics,
+    split_by_department,
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +102,49 @@ def test_a_clinic_named_wrongly_is_answered_with_its_neighbours(train):
             shuffle_clinics(wrong)
     with pytest.raises(ValueError, match="clinic is None"):
         organ_system_of(None)
+
+
+@pytest.fixture(scope="module")
+def patients():
+    departments = [name for name in "abcde" for _ in range(24)]
+    return Dataset.from_dict({"department": departments, "number": range(120)})
+
+
+@pytest.mark.parametrize(("count", "each"), [(5, 1), (20, 1), (10, 2), (20, 2), (5, 3), (5, 5)])
+def test_departments_are_split_evenly_and_every_patient_is_in_one_clinic(patients, count, each):
+    clinics = split_by_department(patients, count, each=each)
+    assert len(clinics) == count
+    assert sorted(n for own in clinics.values() for n in own["number"]) == list(range(120))
+    sizes = [Counter(own["department"]) for own in clinics.values()]
+    assert all(len(size) == each for size in sizes)
+    shares = {n for size in sizes for n in size.values()}
+    assert max(shares) - min(shares) <= 1
+
+
+def test_departments_meet_different_neighbours(patients):
+    together = {frozenset(c["department"]) for c in split_by_department(patients, each=2).values()}
+    assert together == {frozenset(pair) for pair in itertools.combinations("abcde", 2)}
+
+
+def test_the_seed_deals_the_patients(patients):
+    first, again, other = (
+        [own["number"] for own in split_by_department(patients, 10, seed=seed).values()]
+        for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("count", "each", "said"),
+    [
+        (7, 1, "7 clinics of 1 departments cannot share 5 departments evenly; take a multiple"),
+        (25, 2, "below 25"),
+        (10, 6, "each of 5 departments is 6"),
+        (0, 1, "count of clinics is 0"),
+    ],
+)
+def test_departments_that_cannot_be_shared_say_why(patients, count, each, said):
+    with pytest.raises(ValueError, match=said):
+        split_by_department(patients, count, each=each)
+    with pytest.raises(ValueError, match="a column 'department' is needed"):
+        split_by_department(patients.remove_columns("department"))

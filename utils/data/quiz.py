@@ -12,12 +12,15 @@ _CLUE = 5  # so many letters in a row, in question and answer alike, give the an
 
 
 class Quiz(NamedTuple):
-    """A multiple-choice question; ``options[right]`` is the card's own definition."""
+    """A multiple-choice question; ``options[right]`` is the right answer.
+
+    ``group``: whose question it is, an organ system or a department.
+    """
 
     question: str
     options: list[str]
     right: int
-    organ_system: str
+    group: str
 
 
 def shared_parts(question: str, answer: str) -> int:
@@ -45,7 +48,8 @@ def make_quiz(cards: Dataset, count: int, *, clues: bool = False, seed: int = 0)
     The three wrong ones are drawn from the ten of that system whose definitions come nearest
     in length, and which are not of the same family. The more unlike lengths are, the better a
     model could guess without knowing anything. So it could from a definition that repeats a
-    word of its term: such cards are no questions, unless clues are allowed.
+    word of its term: such cards are neither questions nor options, unless clues are allowed.
+    (Were they options, the right one could be told by its style, without the question.)
 
     Args:
         cards: usually the held-out ones.
@@ -59,13 +63,12 @@ def make_quiz(cards: Dataset, count: int, *, clues: bool = False, seed: int = 0)
     rows = rows_of("cards", cards, "question", "answer", "organ_system", "family")
     count = whole_number(f"count of questions on {len(rows)} cards", count, 1, len(rows))
     seed = whole_number("seed", seed, 0)
+    rows = [row for row in rows if clues or not shared_parts(row["question"], row["answer"])]
     by_system: dict[str, list[dict]] = {}
     for row in rows:
         by_system.setdefault(row["organ_system"], []).append(row)
     draw, quiz = random.Random(seed), []
     for card in draw.sample(rows, len(rows)):
-        if not clues and shared_parts(card["question"], card["answer"]):
-            continue
         length = len(card["answer"])
         others = [c for c in by_system[card["organ_system"]] if c["family"] != card["family"]]
         nearest = sorted(others, key=lambda c: abs(len(c["answer"]) - length))[:10]

@@ -30,9 +30,11 @@ class Evaluation(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """Which of a quiz's questions were answered right."""
+    """``right``: which of a quiz's questions were answered right; ``chosen``: by their numbers,
+    the options that were chosen."""
 
     right: np.ndarray
+    chosen: np.ndarray
 
     @property
     def accuracy(self) -> float:
@@ -70,16 +72,23 @@ def evaluate(
 
 
 def answer_quiz(
-    llm: LLM, quiz: Sequence[Quiz], *, batch_size: int = 8, progress: bool = True
+    llm: LLM,
+    quiz: Sequence[Quiz],
+    *,
+    per_token: bool = True,
+    batch_size: int = 8,
+    progress: bool = True,
 ) -> Marks:
-    """Choose, for each question, the option that the model finds likeliest per token.
+    """Choose, for each question, the option that the model finds likeliest.
 
-    Likelihood is normalized by length: otherwise short options would win. A question's options
-    are read side by side after one prompt, without seeing each other.
+    A question's options are read side by side after one prompt, without seeing each other.
 
     Args:
         llm: the model, with or without adapters.
-        quiz: from ``make_quiz``.
+        quiz: from ``make_quiz``, ``make_triage`` or ``make_rare_diseases``.
+        per_token: the likeliest per token: of definitions, or short ones would win. Off, the
+            likeliest in all: of labels, or long ones would win, whose last tokens follow from
+            their first.
         batch_size: questions at once; it does not change the result.
         progress: show a bar.
 
@@ -87,11 +96,13 @@ def answer_quiz(
         ValueError: if the quiz has no questions, or they are none.
     """
     quiz, batch_size = list_of("quiz", quiz, "questions"), whole_number("batch_size", batch_size, 1)
+    if not isinstance(per_token, bool):
+        raise ValueError(f"per_token is {per_token!r}; it must be True or False")
     if not quiz or not all(isinstance(question, Quiz) for question in quiz):
         raise ValueError(
             f"the quiz has {len(quiz)} questions, the first {quiz[:1]}; make one with make_quiz"
         )
-    right = []
+    chosen: list[int] = []
     with progress_bar(progress, total=len(quiz), desc="quiz", unit="question") as bar:
         for start in range(0, len(quiz), batch_size):
             batch = quiz[start : start + batch_size]
@@ -100,11 +111,11 @@ def answer_quiz(
                 for q in batch
                 for options in [list_of("a question's options", q.options, "answers")]
             ]
-            for q, losses in zip(batch, option_losses(llm, groups), strict=True):
-                means = [of_option.mean().item() for of_option in losses]
-                right.append(int(np.argmin(means)) == q.right)
+            for losses in option_losses(llm, groups):
+                totals = [(own.mean() if per_token else own.sum()).item() for own in losses]
+                chosen.append(int(np.argmin(totals)))
             bar.update(len(batch))
-    return Marks(np.array(right))
+    return Marks(np.array(chosen) == [q.right for q in quiz], np.array(chosen))
 
 
 def rouge_l(

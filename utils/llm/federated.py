@@ -46,7 +46,10 @@ def load_adapter_record(llm: LLM, record: ArrayRecord) -> None:
 
 
 def train_steps(llm: LLM, cards: Dataset, config: Mapping, seed: int) -> Sequence[float]:
-    """Plain fine-tuning for ``config["steps"]`` steps at ``config["lr"]``."""
+    """Plain fine-tuning for ``config["steps"]`` steps at ``config["lr"]``.
+
+    ``config["alike"]``, if there is one, says whether batches hold cards of like length.
+    """
     missing = [name for name in ("steps", "lr") if name not in config]
     if missing:
         raise ValueError(
@@ -54,6 +57,7 @@ def train_steps(llm: LLM, cards: Dataset, config: Mapping, seed: int) -> Sequenc
             "train_config or a schedule"
         )
     settings = {"steps": config["steps"], "lr": config["lr"], "seed": seed}
+    settings["alike"] = config.get("alike", True)
     return fine_tune(llm, cards, **settings, progress=False)
 
 

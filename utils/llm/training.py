@@ -28,6 +28,12 @@ def like_lengths(cards: Sequence[Tokens], size: int, generator: torch.Generator)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def at_random(cards: Sequence[Tokens], size: int, generator: torch.Generator) -> list[list[int]]:
+    """Batches of indices in random order; the last one of a pass may be smaller."""
+    order = torch.randperm(len(cards), generator=generator).tolist()
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def _mean_loss(llm: LLM, batch: Sequence[Tokens]) -> torch.Tensor:
     """Mean over all answer tokens of a batch, in which copies of a card are read only once."""
     keys = [(tuple(card.ids), card.answer_start) for card in batch]
@@ -44,6 +50,7 @@ def fine_tune(
     epochs: int = 1,
     batch_size: int = 8,
     lr: float = 1e-3,
+    alike: bool = True,
     seed: int = 0,
     on_step: Callable[[int, float], None] | None = None,
     progress: bool = True,
@@ -57,6 +64,9 @@ def fine_tune(
         epochs: passes over the cards, where ``steps`` is None.
         batch_size: cards a step.
         lr: learning rate, constant.
+        alike: batches of cards of like length, which saves time. Where answers are short
+            labels, length tells the label, and such batches teach one label at a time: then
+            turn it off.
         seed: of the order of the cards; the same seed repeats the training exactly.
         on_step: called after each step with its number (from 1) and its loss.
         progress: show a bar.
@@ -75,7 +85,10 @@ def fine_tune(
     tokens = tokenize(llm, cards)
     optimizer = torch.optim.AdamW(llm.trained, lr=lr)
     generator = torch.Generator().manual_seed(whole_number("seed", seed, 0))
-    batches = like_lengths(tokens, batch_size, generator)
+    if not isinstance(alike, bool):
+        raise ValueError(f"alike is {alike!r}; it must be True or False")
+    deal = like_lengths if alike else at_random
+    batches = deal(tokens, batch_size, generator)
     steps = steps or epochs * len(batches)
     losses: list[float] = []
     with progress_bar(progress, total=steps, desc="fine-tuning", unit="step") as bar:
@@ -90,5 +103,5 @@ def fine_tune(
                 bar.set_postfix(loss=f"{losses[-1]:.2f}")
                 if on_step:
                     on_step(len(losses), losses[-1])
-            batches = like_lengths(tokens, batch_size, generator)
+            batches = deal(tokens, batch_size, generator)
     return losses
