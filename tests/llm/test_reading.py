@@ -88,10 +88,10 @@ def test_other_chat_templates_are_followed(tiny, monkeypatch):
 
 
 def test_a_long_card_is_cut_and_a_question_without_room_for_its_answer_refused(tiny):
-    (card,) = tokenize(tiny, [{"question": "What?", "answer": "word " * 500}])
+    (card,) = tokenize(tiny, [{"question": "What?", "answer": "word " * 1000}])
     assert len(card.ids) == MAX_TOKENS
     with pytest.raises(ValueError, match=r"'word word .* tokens; question and answer"):
-        tokenize(tiny, [{"question": "word " * 300, "answer": "yes"}])
+        tokenize(tiny, [{"question": "word " * 600, "answer": "yes"}])
 
 
 def test_options_read_side_by_side_score_as_each_alone(tiny, cards):
@@ -103,6 +103,24 @@ def test_options_read_side_by_side_score_as_each_alone(tiny, cards):
     assert mean(first) == pytest.approx(alone, rel=1e-5)
     assert mean(last) == pytest.approx(alone[:2], rel=1e-5)
     assert mean(other) == pytest.approx([evaluate(tiny, cards[:1], progress=False).loss], rel=1e-5)
+
+
+def test_what_all_prompts_begin_with_is_read_once(tiny, cards, monkeypatch):
+    long = "A long instruction that stands before every question, word by word."
+    asked = [{**card, "question": f"{long} {card['question']}"} for card in cards[:4]]
+    groups = [tokenize(tiny, [card]) for card in asked]
+    alone = [evaluate(tiny, [card], progress=False).loss for card in asked]
+    sizes = []
+
+    def counting(llm, ids, *rest):
+        sizes.append(len(ids))
+        return read_tree(llm, ids, *rest)
+
+    monkeypatch.setattr(reading, "read_tree", counting)
+    losses = [group[0].mean().item() for group in option_losses(tiny, groups)]
+    assert losses == pytest.approx(alone, rel=1e-5)
+    instruction = len(tiny.text_ids([long])[0])
+    assert sizes[0] <= sum(len(g[0].ids) for g in groups) - 3 * instruction
 
 
 def test_a_tree_predicts_as_each_of_its_texts_alone(tiny):

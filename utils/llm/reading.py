@@ -4,6 +4,7 @@ Only answers are scored, and logits are computed for their tokens only.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from utils.llm.layers import hidden
 from utils.llm.model import LLM, an_llm
 from utils.progress import progress_bar
 
-MAX_TOKENS = 256  # of a card; what is longer is cut
+MAX_TOKENS = 512  # of a card; what is longer is cut
 
 
 class Tokens(NamedTuple):
@@ -123,18 +124,30 @@ def read_tree(
 
 
 def option_losses(llm: LLM, groups: Sequence[Sequence[Tokens]]) -> list[list[torch.Tensor]]:
-    """Cross-entropy of each answer token (nats), of groups of cards that share a prompt."""
+    """Cross-entropy of each answer token (nats), of groups of cards that share a prompt.
+
+    What all prompts begin with is read once, too.
+    """
+    prompts = [cards[0].ids[: cards[0].answer_start] for cards in groups]
+    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
+    common = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
     ids, parents, at, wanted = [], [], [], []
-    for cards in groups:
-        start, first = cards[0].answer_start, len(ids)
-        for chain in (cards[0].ids[:start], *(card.ids[start:] for card in cards)):
-            before = [first + start - 1 if len(ids) > first else -1]  # the prompt's last token
-            nodes = [*before, *range(len(ids), len(ids) + len(chain) - 1)]
-            if len(ids) > first:
-                at += nodes
-                wanted += chain
-            parents += nodes
-            ids += chain
+
+    def grow(chain: Sequence[int], after: int) -> list[int]:
+        """Put tokens behind a node; where each one is predicted."""
+        before = [after, *range(len(ids), len(ids) + len(chain) - 1)]
+        parents.extend(before)
+        ids.extend(chain)
+        return before
+
+    grow(prompts[0][:common], -1)
+    for prompt, cards in zip(prompts, groups, strict=True):
+        grow(prompt[common:], common - 1)
+        end = len(ids) - 1
+        for card in cards:
+            answer = card.ids[card.answer_start :]
+            at += grow(answer, end)
+            wanted += answer
     target = torch.tensor(wanted, device=llm.device)
     losses = F.cross_entropy(read_tree(llm, ids, parents, at), target, reduction="none")
     sizes = [[len(card.ids) - card.answer_start for card in cards] for cards in groups]
