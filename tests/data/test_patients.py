@@ -74,6 +74,8 @@ def test_lay_words_are_those_that_training_never_showed(triage, cards):
     clinical = {as_asked(card).lower() for card in cards}
     parts = [part.lower() for q in triage.exams["lay"] for part in told(q.question)]
     assert sum(part in lay for part in parts) > 0.8 * len(parts)  # the others hold an "and"
+    term = {text.lower(): card["term"] for card in cards for text in card["lay_terms"]}
+    assert not [part for part in parts if part in term and shared_parts(part, term[part])]
     learned = {part.lower() for question in triage.patients["question"] for part in told(question)}
     assert not set(parts) & learned
     assert sum(part in clinical for part in parts) < 0.05 * len(parts)

@@ -4,8 +4,49 @@
 A name begins with the lesson and the exercise: ``"L2.1 full"``.
 """
 
+from collections import Counter
+
 import numpy as np
 import torch
+
+
+def cosines(query, records):
+    lengths = np.linalg.norm(records, axis=1)
+    return records @ query / np.where(lengths > 0, lengths, 1)
+
+
+def nearest(query, records, k):
+    return np.argsort(-cosines(query, records), kind="stable")[:k].tolist()
+
+
+def nearest_of_nan(query, records, k):
+    return np.argsort(records @ query / np.linalg.norm(records, axis=1))[::-1][:k].tolist()
+
+
+def by_distance(query, records, k):
+    return np.argsort(np.linalg.norm(records - query, axis=1), kind="stable")[:k].tolist()
+
+
+def vote(labels):
+    return Counter(labels).most_common(1)[0][0]
+
+
+def last_in_a_tie(labels):
+    return Counter(labels[::-1]).most_common(1)[0][0]
+
+
+def leaves(method, at_home):
+    given = {
+        "examples": {"some records"},
+        "retrieval": {"some records"},
+        "fine-tuning": {"all records"},
+        "federation": {"weights"},
+    }.get(method, set())
+    return given & {"weights"} if at_home else given | {"question"}
+
+
+def leaves_all(method, at_home):
+    return leaves(method, at_home) | ({"all records"} if method == "federation" else set())
 
 
 def lora_size(shapes, rank):
@@ -67,6 +108,9 @@ def by_exposure_alone(rows, most_loss):
 
 
 RIGHT = {
+    "L1.1": ("check_nearest", nearest),
+    "L1.2": ("check_vote", vote),
+    "L1.3": ("check_leaves", leaves),
     "L2.1": ("check_lora_size", lora_size),
     "L2.2": ("check_merge", merge),
     "L2.3": ("check_choice", choose),
@@ -78,6 +122,35 @@ RIGHT = {
     "L4.3": ("check_defence", choose_defence),
 }
 WRONG = {
+    "L1.1 product": (
+        "check_nearest",
+        lambda q, r, k: np.argsort(-r @ q, kind="stable")[:k],
+        "Long records win",
+    ),
+    "L1.1 distance": ("check_nearest", by_distance, "use the angle"),
+    "L1.1 empty": ("check_nearest", nearest_of_nan, "0 / 0 is NaN"),
+    "L1.1 order": ("check_nearest", lambda *a: sorted(nearest(*a)), "nearest comes first"),
+    "L1.1 farthest": (
+        "check_nearest",
+        lambda q, r, k: np.argsort(cosines(q, r), kind="stable")[:k],
+        "the farthest",
+    ),
+    "L1.1 all": ("check_nearest", lambda q, r, k: nearest(q, r, 5), "you return 5"),
+    "L1.1 one": ("check_nearest", lambda q, r, k: 0, "a list of k integers"),
+    "L1.1 others": ("check_nearest", lambda q, r, k: [3, 1, 4][:k], "expected"),
+    "L1.2 nearest": ("check_vote", lambda labels: labels[0], "most say cardiology"),
+    "L1.2 tie": ("check_vote", last_in_a_tie, "A tie"),
+    "L1.2 count": ("check_vote", lambda labels: Counter(labels).most_common(1)[0], "one label"),
+    "L1.3 none": ("check_leaves", lambda *a: set(), "a patient's data too"),
+    "L1.3 text": ("check_leaves", lambda *a: "question", "Return a set"),
+    "L1.3 home": ("check_leaves", lambda m, h: leaves(m, False), "model comes to the data"),
+    "L1.3 weights": ("check_leaves", lambda m, h: leaves(m, h) - {"weights"}, "as weights"),
+    "L1.3 pooled": ("check_leaves", leaves_all, "stays in the clinic"),
+    "L1.3 no records": (
+        "check_leaves",
+        lambda m, h: leaves(m, h) - {"some records"},
+        r"expected .'question', 'some records'",
+    ),
     "L2.1 full": ("check_lora_size", lambda s, r: sum(i * o for i, o in s), "frozen layers"),
     "L2.1 product": ("check_lora_size", lambda s, r: r * sum(i * o for i, o in s), "add up"),
     "L2.1 one": ("check_lora_size", lambda s, r: sum(r * i for i, _ in s), "two matrices"),

@@ -28,7 +28,7 @@ DEPARTMENTS = {  # and the organ system that each looks after
     "dermatology": "integument",
     "gastroenterology": "digestive system",
     "pneumology": "respiratory system",
-    "endocrinology": "endocrine system",
+    "endocrinology": "metabolism/homeostasis",
     "otology": "ear",
 }
 SPECIALTIES = {  # and the organ system in which most findings of its diseases lie
@@ -53,12 +53,12 @@ def make_triage(per_department: int = 60, exam: int = 16, *, seed: int = 0) -> T
     """Which department should see a patient with these two complaints?
 
     A department's complaints are HPO's terms that lie under its organ system and no other.
-    Half of the families of terms (near-duplicates: see ``load_cards``) are kept for the exams,
-    so no complaint of an exam, nor one like it, occurs among the patients to learn from. These
-    tell their complaints in *clinical* words ("scotoma"); new patients do so in the exam
-    ``"clinical"``, and in *lay* words ("a blind spot") in the exam ``"lay"``: HPO's layperson
-    synonyms, where they are not the clinical words themselves. All departments are options,
-    in one order.
+    Those to learn from are told in *clinical* words ("scotoma"). New patients do so in the
+    exam ``"clinical"``, and in *lay* words ("a blind spot") in the exam ``"lay"``: HPO's
+    layperson synonyms, where they share no five letters in a row with the clinical words.
+    Whole families of terms (near-duplicates: see ``load_cards``) are kept for the exams: all
+    that have a lay name, and half of the others. So no complaint of an exam, nor one like it,
+    occurs among the patients to learn from. All departments are options, in one order.
 
     Args:
         per_department: patients to learn from in each of the ten departments.
@@ -71,20 +71,18 @@ def make_triage(per_department: int = 60, exam: int = 16, *, seed: int = 0) -> T
     per_department = whole_number("per_department", per_department, 1)
     exam, seed = whole_number("exam", exam, 1), whole_number("seed", seed, 0)
     of_system = {system: name for name, system in DEPARTMENTS.items()}
-    pools: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    cards = [card for split in load_cards().values() for card in split]
-    for card in cards:
+    terms = []
+    for card in (card for split in load_cards().values() for card in split):
         department = of_system.get(card["organ_systems"][0])
-        if len(card["organ_systems"]) > 1 or not department or "," in card["term"]:
-            continue  # a term like "hernia, bilateral" reads badly in a sentence
-        if not _is_kept(card["family"]):
-            pools["patients"][department].append(_as_complaint(card))
-            continue
-        pools["clinical"][department].append(_as_complaint(card))
-        known = {text.lower() for text in (card["term"], *card["synonyms"])}
-        lay = [text for text in card["lay_terms"] if text.lower() not in known and "," not in text]
+        if len(card["organ_systems"]) == 1 and department and "," not in card["term"]:
+            terms.append((department, card, _lay_words(card)))
+    with_lay_words = {card["family"] for _, card, lay in terms if lay}
+    pools: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for department, card, lay in terms:
+        kept = card["family"] in with_lay_words or _is_kept(card["family"])
+        pools["clinical" if kept else "patients"][department].append(_clinical_words(card))
         if lay:
-            pools["lay"][department].append(lay[0][0].lower() + lay[0][1:])
+            pools["lay"][department].append(lay)
     draw, rows, names = random.Random(seed), [], list(DEPARTMENTS)
     exams: dict[str, list[Quiz]] = {"clinical": [], "lay": []}
     for number, department in enumerate(names):
@@ -103,8 +101,17 @@ def _is_kept(family: str) -> bool:
     return zlib.crc32(f"exam {family}".encode()) % 2 == 0
 
 
-def _as_complaint(card: dict) -> str:
+def _clinical_words(card: dict) -> str:
     return card["question"].removeprefix("What is ").removesuffix("?")
+
+
+def _lay_words(card: dict) -> str:
+    """A term's first name that shares nothing with its clinical one; none has commas."""
+    own = [card["term"], *card["synonyms"]]
+    for text in card["lay_terms"]:
+        if "," not in text and not any(shared_parts(text, clinical) for clinical in own):
+            return text[0].lower() + text[1:]
+    return ""
 
 
 def _complaint(two: Sequence[str]) -> str:
