@@ -48,22 +48,22 @@ def check_merge(function):
     return f"The largest difference from the right answer is {(answer - right).abs().max():.2g}."
 
 
-@exercise("Otherwise the shortest option would nearly always win.")
+@exercise("Names are weighed whole: what follows from a name's first token costs it nothing.")
 def check_choice(function):
     """Exercise 3."""
     cases = [
-        ([[3.0, 3.0], [2.0, 2.0, 2.0, 2.0], [9.0]], 1),
-        ([[1.0], [0.5, 0.4], [0.2, 0.3, 0.2]], 2),
-        ([[2.0, 0.1], [2.0, 2.0], [3.0], [4.0, 4.0]], 0),
+        ([[3.0, 3.0], [1.0, 0.1, 0.1, 0.1], [2.0]], 1),
+        ([[1.0], [0.5, 0.4], [0.2, 0.3, 0.9]], 1),
+        ([[2.0], [2.0, 0.1, 0.1, 0.1], [3.0], [4.0, 4.0]], 0),
     ]
     for losses, right in cases:
         answer = function([list(own) for own in losses])
         if answer == right:
             continue
         sums, means = [sum(x) for x in losses], [sum(x) / len(x) for x in losses]
-        if answer == sums.index(min(sums)):
-            return "Sums favour short options; divide by the number of tokens."
-        if answer == means.index(max(means)):
+        if answer == means.index(min(means)):
+            return "A mean favours long names, whose last tokens follow from their first: add up."
+        if answer == sums.index(max(sums)):
             return "A small loss is likely, a large one unlikely: choose the smallest."
-        return f"For {losses}, expected option {right}, got {answer}."
+        return f"For {losses}, expected label {right}, got {answer}."
     return None

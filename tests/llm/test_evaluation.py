@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from utils.data import Quiz
 from utils.llm import answer_quiz, evaluate, rouge_l, tokenize
@@ -59,6 +60,26 @@ def test_labels_are_weighed_whole_and_definitions_by_token(tiny, cards):
         )
         assert marks.chosen.tolist() == [wanted]
     assert by_sum == 1
+
+
+def test_a_liking_for_an_option_drops_out_against_a_blank_question(tiny, cards):
+    """By hand: each option's loss after the question, less its loss after the blank one."""
+    for layer in tiny.layers:
+        torch.nn.init.normal_(layer.self_attn.o_proj.weight, std=0.5)  # the question matters
+    options, blank = [card["answer"] for card in cards[:4]], "What?"
+    quiz = [Quiz(card["question"], options, 0, "") for card in cards[:6]]
+
+    def loss(question, answer):
+        card = {"question": question, "answer": answer}
+        return evaluate(tiny, [card], progress=False).loss
+
+    wanted = [
+        int(np.argmin([loss(q.question, text) - loss(blank, text) for text in options]))
+        for q in quiz
+    ]
+    marks = answer_quiz(tiny, quiz, blank=blank, batch_size=2, progress=False)
+    assert marks.chosen.tolist() == wanted
+    assert wanted != answer_quiz(tiny, quiz, progress=False).chosen.tolist()
 
 
 def test_the_interval_is_wilsons():

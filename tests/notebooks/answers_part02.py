@@ -58,18 +58,18 @@ def merge(weight, a, b, alpha):
 
 
 def choose(losses):
-    means = [sum(own) / len(own) for own in losses]
-    return means.index(min(means))
-
-
-def sums(losses):
     totals = [sum(own) for own in losses]
     return totals.index(min(totals))
 
 
+def means(losses):
+    averages = [sum(own) / len(own) for own in losses]
+    return averages.index(min(averages))
+
+
 def largest(losses):
-    means = [sum(own) / len(own) for own in losses]
-    return means.index(max(means))
+    totals = [sum(own) for own in losses]
+    return totals.index(max(totals))
 
 
 def stack(bs, as_):
@@ -162,9 +162,9 @@ WRONG = {
     "L2.2 in place": ("check_merge", lambda w, a, b, s: w.add_(s / 2 * b @ a), "new matrix"),
     "L2.2 shape": ("check_merge", lambda w, a, b, s: merge(w, a, b, s).T, r"shape \(4, 6\)"),
     "L2.2 minus": ("check_merge", lambda w, a, b, s: w - s / 2 * b @ a, "largest difference"),
-    "L2.3 sums": ("check_choice", sums, "favour short options"),
+    "L2.3 means": ("check_choice", means, "favours long names"),
     "L2.3 largest": ("check_choice", largest, "choose the smallest"),
-    "L2.3 no such option": ("check_choice", lambda x: 7, "expected option 1"),
+    "L2.3 no such label": ("check_choice", lambda x: 7, "expected label 1"),
     "L3.1 mean": ("check_stack", lambda b, a: (sum(b) / 3, sum(a) / 3), "the rank grows"),
     "L3.1 sum": ("check_stack", lambda b, a: (torch.cat(b, 1), torch.cat(a)), "That is the sum"),
     "L3.1 twice": (

@@ -8,11 +8,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted(ROOT.glob("Part0*/L*/L*.ipynb"))
-LESSONS = [path for path in NOTEBOOKS if not path.stem.endswith("_solutions")]
+MORE = [path for path in NOTEBOOKS if "_more_" in path.stem]
+LESSONS = [path for path in NOTEBOOKS if not path.stem.endswith("_solutions") and path not in MORE]
 ABSOLUTE = re.compile(r"(?<![\w.])(/(?:root|home|tmp|usr|opt|work|Users|content)/|[A-Z]:\\)[\w.-]+")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+every_read = pytest.mark.parametrize("path", LESSONS + MORE, ids=lambda p: p.stem)
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.parent.name)
 
 
@@ -92,7 +94,19 @@ def test_a_lesson_has_all_its_parts(path):
         assert call in source(path), call
 
 
-@every_lesson
+@pytest.mark.parametrize("path", MORE, ids=lambda p: p.stem)
+def test_what_goes_further_says_what_it_needs_and_what_it_found(path):
+    text = prose(path)
+    for part in ("You need", "**Time**", "Predict", "## What you learned", "## References"):
+        assert part in text, part
+    for call in ("start_lesson(", "checkpoint(", "headline("):
+        assert call in source(path), call
+    (core,) = (other for other in LESSONS if other.parent == path.parent)
+    assert f"]({path.name})" in prose(core), "its lesson must point to it"
+    assert f"]({core.name})" in text, "it must point back"
+
+
+@every_read
 def test_every_link_and_picture_of_a_lesson_is_there(path):
     for target in re.findall(r"\]\(([^)#]+)\)", prose(path)):
         if "://" not in target:
