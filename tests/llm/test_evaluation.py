@@ -62,24 +62,24 @@ def test_labels_are_weighed_whole_and_definitions_by_token(tiny, cards):
     assert by_sum == 1
 
 
-def test_a_liking_for_an_option_drops_out_against_a_blank_question(tiny, cards):
-    """By hand: each option's loss after the question, less its loss after the blank one."""
+def test_centred_a_liking_for_an_option_drops_out(tiny, cards):
+    """By hand: each option's loss, less its mean over the questions."""
     for layer in tiny.layers:
         torch.nn.init.normal_(layer.self_attn.o_proj.weight, std=0.5)  # the question matters
-    options, blank = [card["answer"] for card in cards[:4]], "What?"
-    quiz = [Quiz(card["question"], options, 0, "") for card in cards[:6]]
-
-    def loss(question, answer):
-        card = {"question": question, "answer": answer}
-        return evaluate(tiny, [card], progress=False).loss
-
-    wanted = [
-        int(np.argmin([loss(q.question, text) - loss(blank, text) for text in options]))
-        for q in quiz
-    ]
-    marks = answer_quiz(tiny, quiz, blank=blank, batch_size=2, progress=False)
-    assert marks.chosen.tolist() == wanted
-    assert wanted != answer_quiz(tiny, quiz, progress=False).chosen.tolist()
+    options = [card["answer"] for card in cards[:4]]
+    quiz = [Quiz(card["question"], options, 0, "") for card in cards]
+    losses = np.array(
+        [
+            evaluate(tiny, [{"question": q.question, "answer": o} for o in options]).by_card
+            for q in quiz
+        ]
+    )
+    marks = answer_quiz(tiny, quiz, centred=True, batch_size=2, progress=False)
+    assert marks.chosen.tolist() == (losses - losses.mean(axis=0)).argmin(axis=1).tolist()
+    plain = answer_quiz(tiny, quiz, progress=False)
+    assert plain.chosen.tolist() == losses.argmin(axis=1).tolist() != marks.chosen.tolist()
+    with pytest.raises(ValueError, match="all have the same options"):
+        answer_quiz(tiny, [*quiz, Quiz("What?", ["a", "b"], 0, "")], centred=True, progress=False)
 
 
 def test_the_interval_is_wilsons():

@@ -50,6 +50,24 @@ def test_training_deals_as_it_is_told(tiny, cards, monkeypatch):
     assert set(dealt) == {"like_lengths"}
 
 
+def test_the_rate_falls_along_a_cosine_if_it_is_told_to(tiny, cards, monkeypatch):
+    rates, real = [], torch.optim.AdamW.step
+
+    def noting(optimizer, *args, **kwargs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return real(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noting)
+    for cosine, wanted in (
+        (True, [0.01 * (1 + np.cos(np.pi * i / 4)) / 2 for i in range(4)]),
+        (False, [0.01] * 4),
+    ):
+        rates.clear()
+        add_lora(tiny, rank=2)
+        fine_tune(tiny, cards, steps=4, lr=0.01, cosine=cosine, progress=False)
+        assert rates == pytest.approx(wanted)
+
+
 def test_copies_of_a_card_count_as_often_as_they_are_there_and_are_read_once(
     tiny, cards, monkeypatch
 ):

@@ -1,7 +1,7 @@
 """Judge a language model: loss on answers, multiple choice, likeness of what it writes."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +76,7 @@ def answer_quiz(
     quiz: Sequence[Quiz],
     *,
     per_token: bool = True,
-    blank: str | None = None,
+    centred: bool = False,
     batch_size: int = 8,
     progress: bool = True,
 ) -> Marks:
@@ -90,48 +90,43 @@ def answer_quiz(
         per_token: the likeliest per token: of definitions, or short ones would win. Off, the
             likeliest in all: of labels, or long ones would win, whose last tokens follow from
             their first.
-        blank: a question that asks nothing. Options then count by how much likelier the
-            question makes them than the blank one does (Holtzman et al. 2021,
-            arXiv:2104.08315): a model's liking for some of them drops out.
+        centred: take off each option's average loss over the quiz, which all questions then
+            must share the options of (Zhou et al. 2023, arXiv:2309.17249). A model's liking for
+            some of them drops out; it needs no answers, only that all are right as often.
         batch_size: questions at once; it does not change the result.
         progress: show a bar.
 
     Raises:
-        ValueError: if the quiz has no questions, or they are none.
+        ValueError: if the quiz has no questions, or they are none; if it is to be centred and
+            the options differ.
     """
     quiz, batch_size = list_of("quiz", quiz, "questions"), whole_number("batch_size", batch_size, 1)
-    if not isinstance(per_token, bool):
-        raise ValueError(f"per_token is {per_token!r}; it must be True or False")
+    for name, value in (("per_token", per_token), ("centred", centred)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}; it must be True or False")
     if not quiz or not all(isinstance(question, Quiz) for question in quiz):
         raise ValueError(
             f"the quiz has {len(quiz)} questions, the first {quiz[:1]}; make one with make_quiz"
         )
 
-    def losses_of(asked: Sequence[tuple[str, Sequence[str]]]) -> Iterator[np.ndarray]:
-        """Each option's loss, for questions and their options."""
-        groups = [
-            tokenize(llm, [{"question": question, "answer": text} for text in options])
-            for question, options in asked
-        ]
-        for losses in option_losses(llm, groups):
-            yield np.array([(own.mean() if per_token else own.sum()).item() for own in losses])
-
-    chosen: list[int] = []
-    before: dict[tuple[str, ...], np.ndarray] = {}
+    by_question: list[np.ndarray] = []
     with progress_bar(progress, total=len(quiz), desc="quiz", unit="question") as bar:
         for start in range(0, len(quiz), batch_size):
-            batch = quiz[start : start + batch_size]
-            options = [tuple(list_of("a question's options", q.options, "answers")) for q in batch]
-            if blank is not None:
-                new = list(dict.fromkeys(own for own in options if own not in before))
-                if new:
-                    losses = losses_of([(blank, own) for own in new])
-                    before.update(zip(new, losses, strict=True))
-            asked = [(q.question, own) for q, own in zip(batch, options, strict=True)]
-            for own, losses in zip(options, losses_of(asked), strict=True):
-                chosen.append(int(np.argmin(losses - before.get(own, 0.0))))
-            bar.update(len(batch))
-    return Marks(np.array(chosen) == [q.right for q in quiz], np.array(chosen))
+            groups = [
+                tokenize(llm, [{"question": q.question, "answer": text} for text in options])
+                for q in quiz[start : start + batch_size]
+                for options in [list_of("a question's options", q.options, "answers")]
+            ]
+            for losses in option_losses(llm, groups):
+                own = [(option.mean() if per_token else option.sum()).item() for option in losses]
+                by_question.append(np.array(own))
+            bar.update(len(groups))
+    if centred:
+        if len({tuple(q.options) for q in quiz}) > 1:
+            raise ValueError("centred=True needs a quiz whose questions all have the same options")
+        by_question = list(np.array(by_question) - np.mean(by_question, axis=0))
+    chosen = np.array([int(np.argmin(own)) for own in by_question])
+    return Marks(chosen == [q.right for q in quiz], chosen)
 
 
 def rouge_l(

@@ -50,6 +50,7 @@ def fine_tune(
     epochs: int = 1,
     batch_size: int = 8,
     lr: float = 1e-3,
+    cosine: bool = False,
     alike: bool = True,
     seed: int = 0,
     on_step: Callable[[int, float], None] | None = None,
@@ -63,7 +64,8 @@ def fine_tune(
         steps: optimizer steps, passing over the cards as often as that takes; or
         epochs: passes over the cards, where ``steps`` is None.
         batch_size: cards a step.
-        lr: learning rate, constant.
+        lr: learning rate, constant; or
+        cosine: falling from ``lr`` to zero along half a cosine, over all steps.
         alike: batches of cards of like length, which saves time. Where answers are short
             labels, length tells the label, and such batches teach one label at a time: then
             turn it off.
@@ -85,11 +87,13 @@ def fine_tune(
     tokens = tokenize(llm, cards)
     optimizer = torch.optim.AdamW(llm.trained, lr=lr)
     generator = torch.Generator().manual_seed(whole_number("seed", seed, 0))
-    if not isinstance(alike, bool):
-        raise ValueError(f"alike is {alike!r}; it must be True or False")
+    for name, value in (("alike", alike), ("cosine", cosine)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}; it must be True or False")
     deal = like_lengths if alike else at_random
     batches = deal(tokens, batch_size, generator)
     steps = steps or epochs * len(batches)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     losses: list[float] = []
     with progress_bar(progress, total=steps, desc="fine-tuning", unit="step") as bar:
         while len(losses) < steps:
@@ -98,6 +102,8 @@ def fine_tune(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                if cosine:
+                    falling.step()
                 losses.append(loss.item())
                 bar.update()
                 bar.set_postfix(loss=f"{losses[-1]:.2f}")
