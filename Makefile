@@ -51,7 +51,7 @@ lab: setup  ## open the course in JupyterLab
 
 test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbval)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
-	  --nbval-cell-timeout=1200 -n 2 --dist loadfile --no-loadscope-reorder $(LESSON_NOTEBOOKS)
+	  --nbval-cell-timeout=2400 -n 2 --dist loadfile --no-loadscope-reorder $(LESSON_NOTEBOOKS)
 
 test-fast: setup  ## lint and unit tests only
 	$(BIN)/ruff check .
