@@ -148,3 +148,9 @@ def test_departments_that_cannot_be_shared_say_why(patients, count, each, said):
         split_by_department(patients, count, each=each)
     with pytest.raises(ValueError, match="a column 'department' is needed"):
         split_by_department(patients.remove_columns("department"))
+
+
+def test_no_clinic_is_left_without_patients(patients):
+    few = patients.select(range(0, 120, 10))
+    with pytest.raises(ValueError, match=r"a has 3 patients, for 4 clinics; make more"):
+        split_by_department(few, 20)

@@ -88,7 +88,8 @@ def split_by_department(
         seed: of the order in which patients are dealt.
 
     Returns:
-        Each clinic's patients by its name, e.g. ``"cardiology, neurology 1"``.
+        Each clinic's patients by its name, e.g. ``"cardiology 1"``, or with
+        two departments ``"cardiology, neurology"``.
 
     Raises:
         ValueError: if the numbers do not fit, or there are no departments.
@@ -112,6 +113,11 @@ def split_by_department(
     draw, shares = random.Random(seed), {}
     for department in departments:
         own = [i for i, name in enumerate(patients["department"]) if name == department]
+        if len(own) < times * each:
+            raise ValueError(
+                f"{department} has {len(own)} patients, for {times * each} clinics; make more "
+                "patients, or fewer clinics"
+            )
         order = draw.sample(own, len(own))
         shares[department] = iter([order[part :: times * each] for part in range(times * each)])
     clinics = Clinics()

@@ -31,7 +31,8 @@ def load_diseases() -> Dataset:
     """All annotated diseases, in the order of their ids.
 
     Columns: ``id`` (``"ORPHA:…"``, ``"OMIM:…"``), ``name``, ``findings`` (names of terms),
-    ``frequencies`` (of each finding, 0 to 1; NaN where none is given), ``organ_systems`` (of
+    ``frequencies`` (of each finding, 0 to 1, the highest of several reports; NaN where none is
+    given), ``organ_systems`` (of
     each finding the organ systems that it lies under). Built in some ten seconds, then cached.
     """
     return cached(_CACHE, _build, lambda folder: Dataset(parquet.read_table(folder / _TABLE)))
