@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
 from flwr.serverapp import ServerApp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.federation.apps import client_app, server_app
 from utils.federation import TrafficMeter, serialized_bytes, simulate
@@ -27,6 +29,33 @@ def test_bytes_are_those_of_the_serialized_message(count):
     assert serialized_bytes(message) == len(wire)
     parsed = message_from_proto(type(message_to_proto(message)).FromString(wire))
     assert parsed.content["arrays"]["0"].numpy().shape == (count,)
+
+
+_ARRAYS = st.builds(
+    Array,
+    dtype=st.text(max_size=9),
+    shape=st.lists(st.integers(0, 2**31 - 1), max_size=4).map(tuple),
+    stype=st.text(max_size=20),
+    data=st.sampled_from([0, 1, 127, 128, 16_383, 16_384, 2_097_152]).map(bytes),
+)
+_PLAIN = st.one_of(st.integers(-(2**63), 2**64 - 1), st.floats(), st.lists(st.floats(), max_size=3))
+_RECORDS = st.one_of(
+    st.dictionaries(st.text(), _ARRAYS, max_size=3).map(ArrayRecord),
+    st.dictionaries(st.text(), _PLAIN, max_size=3).map(MetricRecord),
+    st.dictionaries(
+        st.text(), st.one_of(_PLAIN, st.booleans(), st.text(), st.binary()), max_size=3
+    ).map(ConfigRecord),
+)
+
+
+@given(st.dictionaries(st.text(max_size=200), _RECORDS, max_size=3), st.text(max_size=200))
+def test_the_computed_length_is_protobufs_to_the_byte(records, group):
+    content = RecordDict(records)
+    assert serialized_bytes(content) == recorddict_to_proto(content).ByteSize()
+    message = Message(content, 1, "train", group_id=group)
+    assert serialized_bytes(message) == message_to_proto(message).ByteSize()
+    failed = Message(Error(3, group), reply_to=message)
+    assert serialized_bytes(failed) == message_to_proto(failed).ByteSize()
 
 
 def test_content_weighs_less_than_its_message_by_the_addresses():

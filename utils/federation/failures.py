@@ -50,7 +50,7 @@ def explained(error: BaseException) -> str:
     Flower refuses NumPy's and torch's scalars as metrics or settings, and does not say which.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        names = frame.f_locals
+        names = dict(frame.f_locals)
         if frame.f_code.co_name == "__setitem__" and {"key", "value"} <= names.keys():
             value = names["value"]
             if isinstance(error, TypeError):

@@ -6,9 +6,10 @@ The only module that touches a deprecated or private name of Flower.
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy as shallow
 from uuid import uuid4
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid, ServerApp
@@ -143,9 +144,7 @@ def copy_content(content: RecordDict) -> RecordDict:
 
     def copy(record):
         if isinstance(record, ArrayRecord):
-            return ArrayRecord(
-                {k: Array(a.dtype, a.shape, a.stype, a.data) for k, a in record.items()}
-            )
+            return ArrayRecord({name: shallow(array) for name, array in record.items()})
         kind = ConfigRecord if isinstance(record, ConfigRecord) else type(record)
         return kind({k: list(v) if isinstance(v, list) else v for k, v in record.items()})
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
@@ -17,21 +18,29 @@ def as_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
     return {name: array.numpy() for name, array in record.items()}
 
 
+@lru_cache(maxsize=4096)
+def _header(written: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether by columns, and dtype: NumPy parses them as Python code, which takes longer
+    than reading a small array.
+    """
+    file = io.BytesIO(written)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    return (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+
+
 def read_only(array: Array) -> np.ndarray:
     """An array's numbers where they lie, without copying them.
 
     Raises:
         ValueError: if its bytes are not one array in NumPy's format.
     """
-    file = io.BytesIO(array.data)
-    version = np.lib.format.read_magic(file)
-    header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-        version, np.lib.format.read_array_header_2_0
-    )
-    shape, by_columns, dtype = header(file)
+    length, first = (12, array.data[8:12]) if array.data[6:7] > b"\x01" else (10, array.data[8:10])
+    length += int.from_bytes(first, "little")
+    shape, by_columns, dtype = _header(array.data[:length])
     if dtype.hasobject:
         raise ValueError("it holds Python objects, not numbers")
-    values = np.frombuffer(array.data, dtype, offset=file.tell())
+    values = np.frombuffer(array.data, dtype, offset=length)
     return values.reshape(shape, order="F" if by_columns else "C")
 
 

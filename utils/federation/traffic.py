@@ -1,8 +1,8 @@
 """Bytes on the wire: by round, client, direction and kind of message."""
 
 import pandas as pd
-from flwr.app import Message, RecordDict
-from flwr.common.serde import message_to_proto, recorddict_to_proto
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.serde import config_record_to_proto, message_to_proto, metric_record_to_proto
 
 
 def serialized_bytes(message: Message | RecordDict) -> int:
@@ -10,9 +10,55 @@ def serialized_bytes(message: Message | RecordDict) -> int:
 
     It counts arrays, names, shapes, dtypes, configuration, metrics and, for a message,
     addressing. It does not count what the transport adds (gRPC framing, object hashes, TLS).
+
+    The length of what holds arrays is computed, not made: protobuf would copy every weight
+    several times only to count it.
     """
-    to_proto = recorddict_to_proto if isinstance(message, RecordDict) else message_to_proto
-    return to_proto(message).ByteSize()
+    if isinstance(message, RecordDict):
+        return _content_bytes(message)
+    if not message.has_content():
+        return message_to_proto(message).ByteSize()
+    empty = Message(
+        RecordDict(), metadata=message.metadata
+    )  # its content takes 2 bytes, of length 0
+    return message_to_proto(empty).ByteSize() - 2 + _field(_content_bytes(message.content))
+
+
+def _content_bytes(content: RecordDict) -> int:
+    """As ``recorddict_to_proto(content).ByteSize()``: a list of (key, record)."""
+    total = 0
+    for key, record in content.items():
+        if isinstance(record, ArrayRecord):
+            items = (_text(name) + _field(_array_bytes(array)) for name, array in record.items())
+            size = sum(map(_field, items))
+        elif isinstance(record, ConfigRecord):
+            size = config_record_to_proto(record).ByteSize()
+        else:
+            size = metric_record_to_proto(record).ByteSize()
+        total += _field(_text(key) + _field(size))
+    return total
+
+
+def _array_bytes(array: Array) -> int:
+    shape = sum(map(_varint, array.shape))
+    listed = _field(shape) if array.shape else 0
+    data = len(array.data)
+    return _text(array.dtype) + listed + _text(array.stype) + (_field(data) if data else 0)
+
+
+def _text(text: str) -> int:
+    """A string's field, which is left out where it is empty."""
+    return _field(len(text.encode())) if text else 0
+
+
+def _field(length: int) -> int:
+    """What a field of so many bytes takes: its number and kind, its length, itself."""
+    return 1 + _varint(length) + length
+
+
+def _varint(number: int) -> int:
+    """Bytes that protobuf writes a whole number of at least 0 in: seven bits each."""
+    return max(1, -(-number.bit_length() // 7))
 
 
 class TrafficMeter:
@@ -21,7 +67,7 @@ class TrafficMeter:
     COLUMNS = ("round", "client", "direction", "kind", "bytes")
 
     def __init__(self) -> None:
-        self._rows: list[tuple] = []
+        self.rows: list[tuple] = []
 
     def record(self, message: Message, *, round: int, client: int, direction: str) -> None:
         """Count a message.
@@ -35,8 +81,8 @@ class TrafficMeter:
         if direction not in ("down", "up"):
             raise ValueError(f"direction is 'down' or 'up', not {direction!r}")
         kind = message.metadata.message_type.split(".")[0]
-        self._rows.append((round, client, direction, kind, serialized_bytes(message)))
+        self.rows.append((round, client, direction, kind, serialized_bytes(message)))
 
     def table(self) -> pd.DataFrame:
         """One row a message, in the order sent: round, client, direction, kind, bytes."""
-        return pd.DataFrame(self._rows, columns=list(self.COLUMNS))
+        return pd.DataFrame(self.rows, columns=list(self.COLUMNS))
