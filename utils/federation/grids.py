@@ -6,14 +6,15 @@ The only module that touches a deprecated or private name of Flower.
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy as shallow
 from uuid import uuid4
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.task_identity import TaskIdentity
 
 from utils.arguments import shown
 from utils.federation.failures import explained
@@ -74,7 +75,10 @@ class SimulatedClient:
 
 
 class InProcessGrid(Grid):
-    """Calls the clients one after the other in this process; nobody can be late."""
+    """Calls the clients one after the other in this process; nobody can be late.
+
+    A client computes on one thread, here as in a worker: so its numbers are the same.
+    """
 
     def __init__(self, client: SimulatedClient) -> None:
         self.client = client
@@ -82,7 +86,7 @@ class InProcessGrid(Grid):
         for number in range(client.num_clients):
             config = {"partition-id": number, "num-partitions": client.num_clients}
             node_id = _FIRST_NODE_ID + number
-            self.contexts[node_id] = _context(node_id, config, client.run_config)
+            self.contexts[node_id] = context_of(node_id, config, client.run_config)
         self._replies: dict[str, Message] = {}
 
     def get_node_ids(self) -> Iterable[int]:
@@ -92,14 +96,22 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
-        """Replies as they come, in the order of the messages."""
+        """Replies as they come."""
+        messages = list(messages)
         for message in messages:
             message.metadata.__dict__["_message_id"] = str(uuid4())
-            yield self._answer(message)
+        return self.answers(messages)
 
-    def _answer(self, sent: Message) -> Message:
+    def answers(self, messages: list[Message]) -> Iterator[Message]:
+        """The clients' replies, in the order of the messages."""
+        for message in messages:
+            yield self.answer(message)
+
+    def answer(self, sent: Message) -> Message:
+        """One client's reply."""
         received = Message(copy_content(sent.content), metadata=sent.metadata)
-        reply = self.client(received, self.contexts[sent.metadata.dst_node_id])
+        with one_thread():
+            reply = self.client(received, self.contexts[sent.metadata.dst_node_id])
         if reply.has_content():
             reply.content = copy_content(reply.content)
         return reply
@@ -135,6 +147,19 @@ class InProcessGrid(Grid):
         raise AttributeError("a simulated Grid keeps no Run; use context.run_id in the ServerApp")
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: how a sum is cut into threads' parts would change its last bits."""
+    before = torch.get_num_threads()
+    if before > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if before > 1:
+            torch.set_num_threads(before)
+
+
 def copy_content(content: RecordDict) -> RecordDict:
     """Copy a message's records, so that no change by the receiver reaches the sender.
 
@@ -151,15 +176,8 @@ def copy_content(content: RecordDict) -> RecordDict:
     return RecordDict({name: copy(record) for name, record in content.items()})
 
 
-def serve_in_process(client: SimulatedClient, serve: Serve) -> None:
-    """Let ``serve`` work with clients in this process."""
-    TaskIdentity.run_id, TaskIdentity.task_id = 1, 1
-    TaskIdentity.node_id = SUPERLINK_NODE_ID
-    grid = InProcessGrid(client)
-    serve(grid, list(grid.contexts), _context(SUPERLINK_NODE_ID, {}, client.run_config))
-
-
-def _context(node_id: int, node_config: dict, run_config: dict) -> Context:
+def context_of(node_id: int, node_config: dict, run_config: dict) -> Context:
+    """A new context, with an empty state."""
     return Context(
         run_id=1,
         node_id=node_id,

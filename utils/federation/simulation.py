@@ -20,16 +20,17 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Result, Strategy
 from tqdm.auto import tqdm
 
-from utils.arguments import one_of, shown, whole_number
+from utils.arguments import number, one_of, shown, whole_number
 from utils.federation.checking import CheckedGrid, checked
 from utils.federation.failures import Failures
-from utils.federation.grids import SimulatedClient, check_apps, serve_in_process, serve_on_ray
+from utils.federation.grids import SimulatedClient, check_apps, serve_on_ray
+from utils.federation.parallel import serve_here
 from utils.federation.recording import RecordingGrid
 from utils.federation.strategies import start_checked
 from utils.progress import progress_bar
 from utils.randomness import random_stream
 
-_ENGINES = {"inline": serve_in_process, "ray": serve_on_ray}
+_ENGINES = "inline", "ray"
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Run:
         traffic: one row a message: round, client, direction, kind, bytes.
         failures: every client failure and refused update, in order.
         seconds: wall-clock time of the whole run.
+        workers: how many processes played clients (1: this one).
     """
 
     result: Result | None
@@ -53,6 +55,7 @@ class Run:
     traffic: pd.DataFrame
     failures: Failures
     seconds: float
+    workers: int = 1
 
 
 def simulate(
@@ -62,6 +65,8 @@ def simulate(
     *,
     seed: int = 0,
     engine: str = "inline",
+    workers: int | None = None,
+    deadline: float | None = None,
     run_config: Mapping | None = None,
     progress: bool = True,
     verbose: bool = False,
@@ -81,7 +86,15 @@ def simulate(
             defined in a notebook are sent anew with every task, which is slow.
         num_clients: number of clients (Flower: SuperNodes), at least 1.
         seed: any non-negative integer.
-        engine: ``"inline"`` (this process) or ``"ray"`` (Flower's runtime, 1 CPU a client).
+        engine: ``"inline"`` (this process and ``workers``) or ``"ray"`` (Flower's runtime, 1 CPU
+            a client).
+        workers: processes that play clients, each client on one thread: any number gives
+            bitwise the same run. 1: this process, where breakpoints work. By default, a run
+            begins in this process and goes on in as many as torch has threads once that pays
+            (see ``ParallelGrid``). What a client's function changes outside of itself, a list
+            in the notebook, stays as it was if it runs elsewhere.
+        deadline: seconds that a client may take for an answer, in a worker process. A late reply
+            is dropped, named in ``failures``, and its process ended; the round goes on.
         run_config: what both apps find in ``context.run_config``.
         progress: show a progress bar (``TQDM_DISABLE=1`` hides it everywhere).
         verbose: let Flower's own log lines through.
@@ -94,9 +107,17 @@ def simulate(
     num_clients = whole_number("num_clients", num_clients, 1)
     seed = whole_number("seed", seed, 0)
     engine = one_of("engine", engine, _ENGINES)
+    workers = None if workers is None else whole_number("workers", workers, 1)
+    deadline = None if deadline is None else number("deadline", deadline, above=0)
+    if engine == "ray" and (workers or deadline):
+        raise ValueError(
+            "workers and deadline are of the engine 'inline'; Ray starts as many processes as "
+            "there are CPUs, and waits for every client"
+        )
     check_apps(server_app, client_app)
     client = SimulatedClient(client_app, num_clients, seed, _plain(run_config))
     grids: list[CheckedGrid] = []
+    inner: list[Grid] = []
     started = time.perf_counter()
 
     def serve(grid: Grid, node_ids: list[int], context: Context) -> None:
@@ -109,6 +130,7 @@ def simulate(
         )
         watched.on_start = lambda num_rounds: setattr(bar, "total", num_rounds)
         grids.append(watched)
+        inner.append(grid)
         server_app(watched, context)
 
     with (
@@ -118,7 +140,10 @@ def simulate(
         progress_bar(progress, unit=" rounds") as bar,
         _checked_starts(),
     ):
-        _ENGINES[engine](client, serve)
+        if engine == "ray":
+            serve_on_ray(client, serve)
+        else:
+            serve_here(client, serve, workers, deadline)
     (watched,) = grids
     result = watched.results[-1] if watched.results else None
     return Run(
@@ -128,6 +153,7 @@ def simulate(
         traffic=watched.grid.meter.table(),
         failures=watched.failures,
         seconds=time.perf_counter() - started,
+        workers=getattr(inner[0], "workers", 1),
     )
 
 

@@ -25,6 +25,10 @@ class Activations:
         self.by_text: dict[tuple, torch.Tensor] = {}
         self.made_with: tuple = ()
 
+    def __reduce__(self) -> tuple:
+        """Another process reads its own texts."""
+        return Activations, ()
+
     def clear(self) -> None:
         """Free the memory."""
         self.by_text.clear()
