@@ -1,8 +1,11 @@
 """Run Flower apps, here or anywhere: safely, watched, and with everything counted."""
 
 from utils.federation.checking import CheckedGrid, checked
+from utils.federation.checkpoints import CheckpointError
 from utils.federation.clients import classifier_app
 from utils.federation.failures import Failure, Failures, RoundFailedError
+from utils.federation.parallel import WorkerLostError
+from utils.federation.shipping import NotSendableError
 from utils.federation.simulation import Run, simulate
 from utils.federation.strategies import CheckedStrategy, ScheduledFedAvg, cosine, serve
 from utils.federation.traffic import TrafficMeter, serialized_bytes
@@ -17,14 +20,17 @@ from utils.federation.updates import (
 __all__ = [
     "CheckedGrid",
     "CheckedStrategy",
+    "CheckpointError",
     "DivergedError",
     "Failure",
     "Failures",
     "InvalidUpdateError",
+    "NotSendableError",
     "RoundFailedError",
     "Run",
     "ScheduledFedAvg",
     "TrafficMeter",
+    "WorkerLostError",
     "apply_update",
     "check_update",
     "checked",

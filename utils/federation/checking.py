@@ -13,6 +13,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from utils.federation.checkpoints import Checkpoints
 from utils.federation.failures import Failure, Failures, RoundFailedError
 from utils.federation.recording import GridAround, kind_of, round_of
 from utils.federation.records import as_record
@@ -66,6 +67,7 @@ class CheckedGrid(GridAround):
         num_clients: how many there will ever be; None: more may join.
         on_start: called with the number of rounds that a strategy is about to run.
         results: what each strategy that ran on this grid returned.
+        checkpoints: where rounds are kept; None: nowhere.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -77,7 +79,16 @@ class CheckedGrid(GridAround):
         self.num_clients: int | None = None
         self.on_start: Callable[[int], None] = lambda num_rounds: None
         self.results: list[Result] = []
+        self.checkpoints: Checkpoints | None = None
         self._integers: dict[str, str] = {}  # arrays first sent as integers, and their dtype
+
+    def state(self) -> tuple:
+        """What it has seen so far."""
+        return self.failures, self._integers
+
+    def restore(self, state: tuple) -> None:
+        """Go on from there."""
+        self.failures, self._integers = state
 
     def before_sending(self, messages: list[Message]) -> None:
         """Check the model that goes out, once, however many clients get it."""

@@ -5,7 +5,7 @@ The only module that touches a deprecated or private name of Flower.
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy as shallow
 from uuid import uuid4
@@ -88,6 +88,15 @@ class InProcessGrid(Grid):
             node_id = _FIRST_NODE_ID + number
             self.contexts[node_id] = context_of(node_id, config, client.run_config)
         self._replies: dict[str, Message] = {}
+
+    def state(self) -> dict[int, RecordDict]:
+        """What the clients keep between rounds, by node."""
+        return {node: context.state for node, context in self.contexts.items() if context.state}
+
+    def restore(self, state: Mapping[int, RecordDict]) -> None:
+        """Give the clients back what they kept."""
+        for node, context in self.contexts.items():
+            context.state = state.get(node, RecordDict())
 
     def get_node_ids(self) -> Iterable[int]:
         """The clients' node ids, client 0's first."""

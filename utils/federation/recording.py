@@ -128,6 +128,15 @@ class RecordingGrid(GridAround):
         self._bar = bar
         self._calls: Counter[str] = Counter()
 
+    def state(self) -> tuple:
+        """What has been recorded."""
+        return self.meter.rows, self.client_metrics, self._calls
+
+    def restore(self, state: tuple) -> None:
+        """Go on from what was recorded."""
+        self.meter.rows, self.client_metrics, self._calls = state
+        self._bar.update(max((row[0] for row in self.meter.rows), default=0) - self._bar.n)
+
     def get_node_ids(self) -> Iterable[int]:
         """The clients' node ids, client 0's first.
 

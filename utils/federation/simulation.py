@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 
 from utils.arguments import number, one_of, shown, whole_number
 from utils.federation.checking import CheckedGrid, checked
+from utils.federation.checkpoints import described_app, kept
 from utils.federation.failures import Failures
 from utils.federation.grids import SimulatedClient, check_apps, serve_on_ray
 from utils.federation.parallel import serve_here
@@ -47,6 +49,7 @@ class Run:
         failures: every client failure and refused update, in order.
         seconds: wall-clock time of the whole run.
         workers: how many processes played clients (1: this one).
+        resumed: rounds that were taken from a checkpoint.
     """
 
     result: Result | None
@@ -56,6 +59,7 @@ class Run:
     failures: Failures
     seconds: float
     workers: int = 1
+    resumed: int = 0
 
 
 def simulate(
@@ -67,6 +71,7 @@ def simulate(
     engine: str = "inline",
     workers: int | None = None,
     deadline: float | None = None,
+    checkpoint: str | Path | None = None,
     run_config: Mapping | None = None,
     progress: bool = True,
     verbose: bool = False,
@@ -95,6 +100,10 @@ def simulate(
             in the notebook, stays as it was if it runs elsewhere.
         deadline: seconds that a client may take for an answer, in a worker process. A late reply
             is dropped, named in ``failures``, and its process ended; the round goes on.
+        checkpoint: a folder, in which the run is saved after each round of a strategy. Killed
+            and started again, it goes on after the last round saved, and ends bitwise equal to
+            a run that was not. The clients' data is taken to be the same. A finished run leaves
+            nothing there.
         run_config: what both apps find in ``context.run_config``.
         progress: show a progress bar (``TQDM_DISABLE=1`` hides it everywhere).
         verbose: let Flower's own log lines through.
@@ -103,16 +112,18 @@ def simulate(
         ValueError: for arguments out of range, or a strategy that waits for more clients
             than there are.
         RoundFailedError: where every client of a round failed.
+        CheckpointError: if the folder holds another run's checkpoints, or a damaged one, or
+            cannot be written.
     """
     num_clients = whole_number("num_clients", num_clients, 1)
     seed = whole_number("seed", seed, 0)
     engine = one_of("engine", engine, _ENGINES)
     workers = None if workers is None else whole_number("workers", workers, 1)
     deadline = None if deadline is None else number("deadline", deadline, above=0)
-    if engine == "ray" and (workers or deadline):
+    if engine == "ray" and (workers or deadline or checkpoint):
         raise ValueError(
-            "workers and deadline are of the engine 'inline'; Ray starts as many processes as "
-            "there are CPUs, and waits for every client"
+            "workers, deadline and checkpoint are of the engine 'inline'; Ray starts as many "
+            "processes as there are CPUs, waits for every client, and keeps what they remember"
         )
     check_apps(server_app, client_app)
     client = SimulatedClient(client_app, num_clients, seed, _plain(run_config))
@@ -131,7 +142,14 @@ def simulate(
         watched.on_start = lambda num_rounds: setattr(bar, "total", num_rounds)
         grids.append(watched)
         inner.append(grid)
-        server_app(watched, context)
+        if checkpoint is None:
+            server_app(watched, context)
+            return
+        run = {"clients": num_clients, "seed": seed, "client's code": described_app(client_app)}
+        parts = {"clients": grid, "recorded": recorder, "checked": watched}
+        with kept(checkpoint, run | {"run_config": client.run_config}, parts) as checkpoints:
+            watched.checkpoints = checkpoints
+            server_app(watched, context)
 
     with (
         _flower_logs(verbose),
@@ -154,6 +172,7 @@ def simulate(
         failures=watched.failures,
         seconds=time.perf_counter() - started,
         workers=getattr(inner[0], "workers", 1),
+        resumed=watched.checkpoints.resumed if watched.checkpoints else 0,
     )
 
 

@@ -92,9 +92,18 @@ def start_checked(
         if grid.num_clients is not None:
             _check_minima(layer, grid.num_clients)
     grid.on_start(num_rounds)
-    if evaluate_fn is not None:
-        settings["evaluate_fn"] = _checked_evaluation(evaluate_fn)
-    result = _flowers_start(strategy, grid, initial_arrays, num_rounds, *args, **settings)
+    evaluation = None if evaluate_fn is None else _checked_evaluation(evaluate_fn)
+    if grid.checkpoints is None:
+        settings |= {"evaluate_fn": evaluation}
+        result = _flowers_start(strategy, grid, initial_arrays, num_rounds, *args, **settings)
+    else:
+        kept = grid.checkpoints.around(strategy, initial_arrays, num_rounds, settings)
+        if kept.done:
+            folder = grid.checkpoints.folder
+            grid.tell(f"Going on after round {kept.done} of {num_rounds}, saved in {folder}")
+        settings |= {"evaluate_fn": evaluation and kept.evaluation(evaluation)}
+        result = _flowers_start(kept, grid, initial_arrays, num_rounds, *args, **settings)
+        kept.finish()
     result.arrays = grid.as_first_sent(result.arrays)
     grid.results.append(result)
     return result
