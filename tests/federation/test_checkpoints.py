@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from filelock import FileLock
-from flwr.app import ArrayRecord, MetricRecord
+from flwr.app import Array, ArrayRecord, MetricRecord
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAdam, FedAvg
 from hypothesis import given, settings
@@ -182,12 +182,9 @@ def test_a_server_that_starts_several_strategies_goes_on_in_the_right_one(tmp_pa
 
     @app.main()
     def main(grid, context):
-        arrays = ArrayRecord([np.zeros(2, "f4")])
+        arrays = ArrayRecord({"w": Array(np.zeros(2, "f4")), "b": Array(np.zeros(3, "f4"))})
         for rounds in (2, 3):
-            start = ArrayRecord(
-                {"w": next(iter(arrays.values())), "b": next(iter(arrays.values()))}
-            )
-            arrays = FedAvg(fraction_evaluate=0.0).start(grid, start, rounds).arrays
+            arrays = FedAvg(fraction_evaluate=0.0).start(grid, arrays, rounds).arrays
 
     def go(**options):
         box.calls = 0
@@ -236,12 +233,10 @@ def other_share():
     ],
 )
 def test_another_runs_checkpoint_is_refused_by_name_and_stays(tmp_path, make, options, named):
-    saved = [(path, path.read_bytes()) for path in interrupted(tmp_path)]
+    saved = {path: path.read_bytes() for path in interrupted(tmp_path)}
     with pytest.raises(CheckpointError, match=f"belongs to another run: its .*{named}"):
         run(make, checkpoint=tmp_path, **options)
-    assert [
-        (path, path.read_bytes()) for path in sorted(tmp_path.glob("start*.checkpoint"))
-    ] == saved
+    assert {path: path.read_bytes() for path in tmp_path.glob("start*.checkpoint")} == saved
 
 
 def test_a_clients_code_and_the_plain_values_it_uses_make_it_what_it_is():
