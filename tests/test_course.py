@@ -96,3 +96,64 @@ def test_in_place_saves_all_but_a_failing_notebook_and_nothing_of_the_run_itself
     assert "version" not in saved["metadata"]["language_info"]
     assert saved["metadata"]["kernelspec"]["name"] == "python3"
     assert os.fspath(small_course) not in json.dumps(saved)
+
+
+def test_an_interrupted_course_goes_on_with_the_lesson_it_was_at(small_course, capsys, monkeypatch):
+    for path in (FAILS, DIES):
+        (small_course / path).unlink()
+    executed = []
+
+    def execute(notebook, output):
+        executed.append(notebook.as_posix())
+        if interrupt:
+            raise KeyboardInterrupt
+        return really(notebook, output)
+
+    really, interrupt = course.execute, False
+    monkeypatch.setattr(course, "execute", execute)
+    assert course.main(["--lesson", "Part01/L2"]) == 0  # one lesson on its own is not remembered
+    executed.clear()
+
+    def stop_before_the_second(outcome):
+        nonlocal interrupt
+        interrupt = True
+        add(outcome)
+
+    progress = course.Progress()
+    add = progress.add
+    monkeypatch.setattr(
+        course.Progress, "add", lambda self, outcome: stop_before_the_second(outcome)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        course.main([])
+    assert executed == [WORKS, MORE]
+    monkeypatch.setattr(course.Progress, "add", lambda self, outcome: add(outcome))
+    with progress.path.open("a") as file:
+        file.write('{"notebook": "Part0')  # cut off
+    interrupt = False
+    executed.clear()
+    assert course.main([]) == 0
+    assert executed == [MORE]
+    said = capsys.readouterr().out
+    assert "done before this course was interrupted" in said
+    assert "3 hospitals" in said.splitlines()[-4]  # its headline stands in the table
+    assert not progress.path.exists()
+    executed.clear()
+    assert course.main([]) == 0  # a course that is through begins anew
+    assert executed == [WORKS, MORE]
+
+
+def test_a_lesson_that_changed_since_is_run_again(small_course):
+    outcome = course.Outcome(Path(WORKS), 3, 1.0, "a headline")
+    (small_course / "build" / WORKS).parent.mkdir(parents=True)
+    (small_course / "build" / WORKS).touch()
+    progress = course.Progress()
+    progress.add(outcome)
+    assert progress.done(Path(WORKS)) == outcome
+    assert progress.done(Path(MORE)) is None
+    (small_course / "build" / WORKS).unlink()
+    assert progress.done(Path(WORKS)) is None
+    (small_course / "build" / WORKS).touch()
+    (small_course / "utils").mkdir()
+    (small_course / "utils/new.py").write_text("x = 1")
+    assert progress.done(Path(WORKS)) is None

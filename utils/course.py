@@ -1,12 +1,15 @@
 """Execute lessons from the command line: ``make course``, ``make lesson``, ``make notebooks``."""
 
 import argparse
+import contextlib
+import hashlib
+import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nbformat
@@ -129,6 +132,48 @@ def publish(executed: Path, lesson: Path) -> None:
     executed.with_suffix(".html").write_text(body, encoding="utf-8")
 
 
+def _digest(notebook: Path) -> str:
+    """Of a lesson's source and the shared code: as long as it stays, so does the result."""
+    digest = hashlib.sha256()
+    cells = nbformat.read(ROOT / notebook, as_version=4).cells
+    digest.update("\0".join(cell.source for cell in cells).encode())
+    for path in sorted([*ROOT.glob("utils/**/*.py"), *(ROOT / notebook.parent).glob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Progress:
+    """What an interrupted ``make course`` has done: the next one goes on from there.
+
+    A line of JSON a lesson, in ``build/``; a lesson whose source has changed since, or the
+    shared code, or whose output is gone, is run again.
+    """
+
+    def __init__(self) -> None:
+        self.path = ROOT / "build" / "progress.jsonl"
+
+    def done(self, notebook: Path) -> Outcome | None:
+        """How a lesson ended, if it need not be run again."""
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        for line in lines:
+            with contextlib.suppress(ValueError, TypeError):  # half a line, cut off by a kill
+                entry = json.loads(line)
+                if entry.pop("digest") == _digest(notebook) and entry["notebook"] == str(notebook):
+                    entry["notebook"] = notebook
+                    return Outcome(**entry) if (ROOT / "build" / notebook).exists() else None
+        return None
+
+    def add(self, outcome: Outcome) -> None:
+        """Note that a lesson is done."""
+        entry = asdict(outcome) | {"notebook": str(outcome.notebook)}
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry | {"digest": _digest(outcome.notebook)}) + "\n")
+
+    def clear(self) -> None:
+        """The course is through."""
+        self.path.unlink(missing_ok=True)
+
+
 def closing_table(outcomes: list[Outcome]) -> str:
     """Lesson, cells, minutes and headline, one line a notebook."""
     rows = [("Lesson", "Cells", "Minutes", "Headline")]
@@ -165,19 +210,29 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     os.environ["TQDM_DISABLE"] = "1"  # in the kernels: a saved notebook needs no progress bars
     outcomes = []
+    progress = None if options.in_place or options.lesson else Progress()
     for notebook in notebooks:
         print(f"\n{notebook}", flush=True)
+        before = progress and progress.done(notebook)
+        if before:
+            print("done before this course was interrupted (make clean to begin anew)", flush=True)
+            outcomes.append(before)
+            continue
         output = ROOT / notebook if options.in_place else ROOT / "build" / notebook
         outcomes.append(execute(notebook, output))
         if outcomes[-1].error:
             print(f"FAILED: {outcomes[-1].error}", flush=True)
         elif not options.in_place:
             publish(output, ROOT / notebook.parent)
+            if progress:
+                progress.add(outcomes[-1])
     print("\n" + closing_table(outcomes))
     failures = [outcome.error for outcome in outcomes if outcome.error]
     if failures:
         print("\nFailed:\n" + "\n".join(f"  {failure}" for failure in failures), file=sys.stderr)
     elif not options.in_place:
+        if progress:
+            progress.clear()
         print("\nExecuted notebooks and HTML pages are in build/")
     return 1 if failures else 0
 

@@ -144,3 +144,19 @@ def test_what_cannot_be_a_federation_is_refused_in_words(tiny, clinics, capsys):
         load_adapter_record(tiny, adapter_state(tiny))
     run = simulate(server(tiny, plain(), 1), clinic_app(tiny, clinics), 3, progress=False)
     assert "number 2 is asked for, and there are 2 clinics" in str(run.failures[0])
+
+
+def test_clinics_in_several_processes_train_the_same_bits(tiny, cards):
+    add_lora(tiny, 2, top_layers=2)
+    start = adapter_record(tiny)
+    clinics = {str(n): Dataset.from_list(cards[n : n + 2]) for n in range(4)}
+
+    def run(workers):
+        strategy = FedAvg(fraction_evaluate=0.0)
+        server = serve(strategy, start, 2, train_config={"steps": 2, "lr": 1e-2})
+        return simulate(server, clinic_app(tiny, clinics), 4, workers=workers)
+
+    one, two = run(1), run(2)
+    assert two.workers == 2
+    assert one.client_metrics.equals(two.client_metrics)
+    assert all(a.data == two.result.arrays[n].data for n, a in one.result.arrays.items())

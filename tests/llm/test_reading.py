@@ -1,5 +1,7 @@
 """Reading: the same losses and gradients as transformers', only sooner."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from utils.llm import (
     remove_lora,
     tokenize,
 )
+from utils.llm.layers import frozen_state
 from utils.llm.reading import MAX_TOKENS, option_losses, read, read_tree
 
 
@@ -160,10 +163,22 @@ def test_frozen_layers_read_a_card_once_whoever_asks(tiny, cards, monkeypatch):
             evaluate(tiny, cards[:2], progress=False)
     add_lora(tiny, 4, top_layers=1, seed=3)  # the layers below are the same ones
     evaluate(tiny, cards, progress=False)
-    assert read_below == [len(cards)]
+    assert read_below == [1] * len(cards)  # one by one: its bits depend on no other card
     tiny.forget_activations()
     evaluate(tiny, cards[:2], progress=False)
-    assert read_below == [len(cards), 2]
+    assert sum(read_below) == len(cards) + 2
+
+
+def test_what_is_kept_of_a_card_depends_on_no_other_card(tiny, cards):
+    add_lora(tiny, 2, top_layers=1)
+    evaluate(tiny, cards, progress=False)
+    together = dict(tiny.activations.by_text)
+    tiny.forget_activations()
+    for card in cards[::-1]:
+        evaluate(tiny, [card], progress=False)
+    alone = tiny.activations.by_text
+    assert alone.keys() == together.keys()
+    assert all(torch.equal(states, together[key]) for key, states in alone.items())
 
 
 def test_adapters_on_other_layers_get_activations_of_their_own(tiny, cards):
@@ -230,3 +245,35 @@ def test_what_is_no_card_is_named(tiny, cards, said):
             use(tiny, cards)
     with pytest.raises(ValueError, match="batch_size is 0"):
         list(reading.read_all(tiny, [], 0, False))
+
+
+def test_a_model_sent_to_another_process_again_finds_there_what_it_read_before(tiny, cards):
+    add_lora(tiny, 2, top_layers=2)
+    tokens = tokenize(tiny, cards)
+    ours = [r.losses for r in read(tiny, tokens)]
+
+    def there():
+        """The model as another process gets it, and how many texts it finds."""
+        llm = pickle.loads(pickle.dumps(tiny))
+        found = len(llm.activations.of(frozen_state(llm.body)))
+        for mine, its in zip(ours, read(llm, tokens), strict=True):
+            torch.testing.assert_close(mine, its.losses, rtol=0, atol=0)
+        return llm, found
+
+    assert there()[1] == 0
+    llm, found = there()
+    assert found == len(cards)
+    assert llm.activations is not tiny.activations
+    add_lora(tiny, 2, top_layers=2)  # adapters may change, the frozen part is the same
+    assert there()[1] == len(cards)
+    with torch.no_grad():
+        llm.body.layers[0].mlp.up_proj.weight.mul_(1)  # there
+    assert len(llm.activations.of(frozen_state(llm.body))) == 0
+    with torch.no_grad():
+        tiny.body.layers[0].mlp.up_proj.weight.mul_(2)  # here
+    ours = [r.losses for r in read(tiny, tokens)]
+    assert there()[1] == 0
+    assert there()[1] == len(cards)
+    tiny.model.get_submodule("base_model.model.model.layers.1.mlp.up_proj").requires_grad_(True)
+    ours = [r.losses for r in read(tiny, tokens)]
+    assert there()[1] == 0  # fewer layers are frozen

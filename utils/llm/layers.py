@@ -7,6 +7,7 @@ about 2.3 kB a token (576 numbers of 4 bytes; the bundled model).
 import copy
 import hashlib
 from collections.abc import Sequence
+from uuid import uuid4
 
 import torch
 from torch import nn
@@ -24,10 +25,7 @@ class Activations:
     def __init__(self) -> None:
         self.by_text: dict[tuple, torch.Tensor] = {}
         self.made_with: tuple = ()
-
-    def __reduce__(self) -> tuple:
-        """Another process reads its own texts."""
-        return Activations, ()
+        self.name = uuid4().hex  # in all processes
 
     def clear(self) -> None:
         """Free the memory."""
@@ -42,6 +40,33 @@ class Activations:
         while tokens > MOST_TOKENS:
             tokens -= len(self.by_text.pop(next(iter(self.by_text))))
         return self.by_text
+
+
+_received: dict[tuple, Activations] = {}  # of the last model that came from another process
+
+
+def kept_here(sender: tuple, frozen: tuple) -> Activations:
+    """What this process has kept for a model that came from another one.
+
+    It comes anew with each run, its frozen weights at another address: what was kept for the
+    same weights is still right.
+
+    Args:
+        sender: which model it is there, and the state of its frozen weights.
+        frozen: the state of the frozen weights here, just received.
+    """
+    if sender not in _received:
+        _received.clear()
+        _received[sender] = Activations()
+    _received[sender].made_with = frozen
+    return _received[sender]
+
+
+def frozen_state(body: nn.Module) -> tuple:
+    """The number of frozen layers below the lowest adapter, and the state of their weights."""
+    depth = first_adapted(body)
+    parameters = [p for layer in body.layers[:depth] for p in layer.parameters()]
+    return depth, *((p.data_ptr(), p._version) for p in parameters)
 
 
 def first_adapted(body: nn.Module) -> int:
@@ -81,16 +106,19 @@ def hidden(
 
     if not depth:
         return _through(body, slice(None), lower(rows), positions, mask)
-    parameters = [p for layer in body.layers[:depth] for p in layer.parameters()]
-    kept = activations.of((depth, *((p.data_ptr(), p._version) for p in parameters)))
+    kept = activations.of(frozen_state(body))
     seen = b"" if mask is None else hashlib.blake2s(mask.cpu().numpy().tobytes()).digest()
     keys = [(tuple(row), seen) for row in rows]  # a mask implies its positions
     new = {key: row for key, row in zip(keys, rows, strict=True) if key not in kept}
-    if new:
+    # On a CPU one by one: in a batch, the last bits of a row depend on the rows beside it, so on
+    # who was read before, and where.
+    unread, size = list(new), len(new) if device.type == "cuda" else 1
+    for start in range(0, len(unread), max(1, size)):
+        some = unread[start : start + size]
         with torch.no_grad():
-            states = lower(list(new.values()))
-        for (key, row), own in zip(new.items(), states, strict=True):
-            kept[key] = own[: len(row)].clone()  # or the padded batch would be kept
+            states = lower([new[key] for key in some])
+        for key, own in zip(some, states, strict=True):
+            kept[key] = own[: len(new[key])].clone()  # or the padded batch would be kept
     states = nn.utils.rnn.pad_sequence([kept[key] for key in keys], batch_first=True)
     return _through(body, slice(depth, None), states, positions, mask)
 

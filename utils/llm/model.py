@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from utils.caching import cached
-from utils.llm.layers import Activations
+from utils.llm.layers import Activations, frozen_state, kept_here
 
 BUNDLED = "SmolLM2-135M-Instruct"
 _GGUF = f"{BUNDLED}.Q4_1.gguf"
@@ -32,6 +32,16 @@ class LLM:
     tokenizer: PreTrainedTokenizerBase
     name: str
     activations: Activations = field(default_factory=Activations, repr=False)
+
+    def __getstate__(self) -> dict:
+        """All but what it keeps of cards: another process reads its own."""
+        state = vars(self) | {"activations": None}
+        return state | {"sender": (self.activations.name, frozen_state(self.body))}
+
+    def __setstate__(self, state: dict) -> None:
+        sender = state.pop("sender")
+        vars(self).update(state)
+        self.activations = kept_here(sender, frozen_state(self.body))
 
     @property
     def device(self) -> torch.device:
