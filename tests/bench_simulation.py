@@ -1,8 +1,9 @@
-"""``make bench``: what the simulation engine costs, beside a bare PyTorch loop and Ray.
+"""``make bench``: what the engine costs, beside a bare loop, two plain processes, and Ray.
 
-The job is L2's: the bundled digits dealt out to the clients, 10 local epochs, FedAvg with
-every client, evaluation on the server after each round. Medians of interleaved repeats in
-one process, torch on one thread; only ratios from one run mean anything on a shared machine.
+Four jobs on the bundled digits, FedAvg with every client: L2's (10 clients, 10 epochs), a
+cohort of 50 with a small network, the same with 1.66 million parameters, and 1,000 clients of
+four images. One thread a process; medians of interleaved repeats; only ratios from one run
+mean anything on a shared machine. Then growth: time and memory from 10 to 10,000 clients.
 """
 
 import os
@@ -10,82 +11,100 @@ import statistics
 import time
 
 os.environ["TQDM_DISABLE"] = "1"
-os.environ["BENCH_THREADS"] = "1"
 
+import psutil
 import torch
+from joblib.externals.loky import get_reusable_executor
 
-from tests.hospital_app import client_app, client_data, load, make_server_app
+from tests.bench_jobs import JOBS, client_app, mean, server_app, train_client
+from tests.federation.apps import client_app as adding_app
+from tests.federation.apps import noisy_train
+from tests.federation.apps import server_app as adding_server
 from utils.federation import simulate
-from utils.learning import DigitClassifier, evaluate, train
-
-LOCAL_EPOCHS = 10
 
 
-def bare_loop(num_clients: int, rounds: int) -> dict[str, torch.Tensor]:
-    """FedAvg with nothing but torch: the same training, averaging and evaluation."""
-    _, test = load()
-    model = DigitClassifier()
-    weights = model.state_dict()
-    evaluate(model, test)
-    for _ in range(rounds):
-        updates, sizes = [], []
-        for client in range(num_clients):
-            model = DigitClassifier()
-            model.load_state_dict(weights)
-            data = client_data(client, num_clients)
-            train(model, data, epochs=LOCAL_EPOCHS)
-            updates.append(model.state_dict())
-            sizes.append(len(data) / 4000)
-        weights = {
-            name: sum(size * update[name] for size, update in zip(sizes, updates, strict=True))
-            for name in weights
-        }
-        model.load_state_dict(weights)
-        evaluate(model, test)
-    return weights
+def bare_loop(name: str) -> None:
+    """FedAvg with nothing but torch."""
+    job = JOBS[name]
+    weights = job.model().state_dict()
+    for _ in range(job.rounds):
+        weights = mean([train_client(name, client, weights) for client in range(job.clients)])
 
 
-def engine(num_clients: int, rounds: int, engine: str = "inline"):
-    """The same job through Flower apps."""
-    app = make_server_app(rounds, LOCAL_EPOCHS, fraction_evaluate=0.0)
-    return simulate(app, client_app, num_clients, engine=engine, progress=False)
+def half_a_round(name: str, clients: range, weights: dict) -> list[dict]:
+    """What one of two plain processes does."""
+    torch.set_num_threads(1)
+    return [train_client(name, client, weights) for client in clients]
 
 
-def seconds(job, *args) -> float:
+def two_processes(name: str) -> None:
+    """The same in two processes, each with half of the clients, nothing checked or counted."""
+    job, pool = JOBS[name], get_reusable_executor(max_workers=2, timeout=None)
+    weights = job.model().state_dict()
+    for _ in range(job.rounds):
+        halves = [range(part, job.clients, 2) for part in (0, 1)]
+        done = [pool.submit(half_a_round, name, half, weights) for half in halves]
+        weights = mean([state for part in done for state in part.result()])
+
+
+def ours(name: str, **options: object) -> None:
+    """The same as Flower apps."""
+    settings = {"run_config": {"job": name}, "progress": False} | options
+    simulate(server_app(name), client_app, JOBS[name].clients, **settings)
+
+
+def seconds(work: object, *args: object, **options: object) -> float:
     """Wall-clock seconds of one call."""
     started = time.perf_counter()
-    job(*args)
+    work(*args, **options)
     return time.perf_counter() - started
 
 
-def compare(num_clients: int, rounds: int, repeats: int) -> float:
-    """Print one line of the table; returns the bare loop's median seconds."""
-    bare, ours = [], []
+WAYS = {
+    "bare loop": (bare_loop, {}),
+    "ours, 1 worker": (ours, {"workers": 1}),
+    "2 plain processes": (two_processes, {}),
+    "ours, 2 workers": (ours, {"workers": 2}),
+}
+
+
+def compare(name: str, repeats: int) -> float:
+    """Print a job's line of each way; returns the bare loop's median seconds."""
+    job, took = JOBS[name], {way: [] for way in WAYS}
     for _ in range(repeats):
-        bare.append(seconds(bare_loop, num_clients, rounds))
-        ours.append(seconds(engine, num_clients, rounds))
-    ratios = [b / a for a, b in zip(bare, ours, strict=True)]
-    extra = (statistics.median(ours) - statistics.median(bare)) / (num_clients * rounds) * 1000
-    print(
-        f"{num_clients:>6} clients × {rounds} rounds   bare loop {statistics.median(bare):7.2f} s"
-        f"   inline {statistics.median(ours):7.2f} s   ratio {statistics.median(ratios):5.2f}"
-        f"   {extra:6.2f} ms more a client and round"
-    )
-    return statistics.median(bare)
+        for way, (work, options) in WAYS.items():
+            took[way].append(seconds(work, name, **options))
+    weights = sum(p.numel() for p in job.model().parameters())
+    print(f"{name}: {job.clients:,} clients × {job.rounds} rounds, {weights:,} weights")
+    for way, times in took.items():
+        ratio = statistics.median(a / b for a, b in zip(times, took["bare loop"], strict=True))
+        print(f"  {way:<20} {statistics.median(times):7.2f} s   × {ratio:.2f}")
+    return statistics.median(took["bare loop"])
+
+
+def growth() -> None:
+    """Time and memory of one round, by the number of clients."""
+    process = psutil.Process()
+    for clients in (10, 100, 1000, 10_000):
+        settings = {"progress": False, "workers": 1}
+        took = seconds(simulate, adding_server(1), adding_app(noisy_train), clients, **settings)
+        memory = process.memory_info().rss / 2**20
+        print(f"  {clients:>6} clients {took:7.2f} s   {memory:,.0f} MB")
 
 
 def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
     print(__doc__)
-    seconds(bare_loop, 3, 1), seconds(engine, 3, 1)  # warm up
-    bare = compare(10, 1, repeats=5)
-    compare(100, 1, repeats=3)
-    compare(1000, 1, repeats=1)
-    ray = seconds(engine, 10, 1, "ray")
-    print(
-        f"    10 clients × 1 rounds   Ray, with its start-up {ray:.2f} s   ratio {ray / bare:.1f}"
-    )
+    for work, options in WAYS.values():
+        work("small", **options)  # warm up
+    lesson = compare("lesson", repeats=3)
+    compare("small", repeats=3)
+    compare("large", repeats=3)
+    compare("crowd", repeats=1)
+    ray = seconds(ours, "lesson", engine="ray")
+    print(f"lesson on Ray, its start-up included: {ray:.2f} s   × {ray / lesson:.1f}")
+    growth()
 
 
 if __name__ == "__main__":

@@ -81,20 +81,23 @@ def test_any_number_of_workers_gives_the_same_run_failures_mods_and_memory_inclu
         assert_same(alone, parallel_run)
 
 
-def test_a_model_is_trained_to_the_same_bits_whatever_threads_torch_has():
-    from tests.hospital_app import client_app as hospital
-    from tests.hospital_app import make_server_app
+def test_a_client_computes_on_one_thread_here_and_elsewhere():
+    def train(message, context):
+        return noisy_train(message, context)
 
-    before, runs = torch.get_num_threads(), []
+    def threads(message, context):
+        metrics = MetricRecord({"threads": torch.get_num_threads(), "num-examples": 1})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    before = torch.get_num_threads()
     try:
-        for threads, count in ((2, 1), (2, 2), (1, 1)):
-            torch.set_num_threads(threads)
-            runs.append(simulate(make_server_app(1), hospital, 4, workers=count))
-            assert torch.get_num_threads() == threads
+        for mine, count in ((2, 1), (2, 2), (1, 1)):
+            torch.set_num_threads(mine)
+            run = simulate(server_app(1), client_app(train, threads), 4, workers=count)
+            assert torch.get_num_threads() == mine
+            assert set(run.client_metrics["threads"].dropna()) == {1}
     finally:
         torch.set_num_threads(before)
-    assert_same(runs[0], runs[1])
-    assert_same(runs[0], runs[2])
 
 
 def test_a_clients_memory_follows_it_from_process_to_process():
