@@ -76,9 +76,9 @@ class ParallelGrid(InProcessGrid):
     ) -> None:
         super().__init__(client)
         self.deadline = deadline
-        self.cores = torch.get_num_threads()
+        self.cores = min(torch.get_num_threads(), client.num_clients)
         self._may_grow = workers is None and self.cores > 1 and not torch.cuda.is_available()
-        self.workers = workers or (self.cores if deadline else 1)
+        self.workers = min(workers or (self.cores if deadline else 1), client.num_clients)
         self._spent = 0.0  # seconds that clients computed in this process
         self._before: bytes | None = None
         self._places: list[_Place] = []
@@ -93,8 +93,9 @@ class ParallelGrid(InProcessGrid):
                 yield from self._from_workers(waiting)
                 return
             started = time.perf_counter()
-            yield self.answer(waiting.pop(0))
+            reply = self.answer(waiting.pop(0))
             self._spent += time.perf_counter() - started
+            yield reply
 
     def _uses_processes(self, left: int) -> bool:
         """Decide anew before each client: as who rents skis buys them once rent reached the price.
@@ -115,7 +116,7 @@ class ParallelGrid(InProcessGrid):
                 return False
             self.workers = self.cores
             return self._open()
-        except NotSendableError:
+        except (NotSendableError, OSError):  # or no room for what they would read
             self._may_grow, self.workers = False, 1
             return False
 
