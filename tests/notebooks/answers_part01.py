@@ -111,6 +111,45 @@ def memory_in_place(update, memory, k):
     return top_k(memory, 0, k)
 
 
+def trimmed(updates, beta):
+    cut = int(beta * len(updates))
+    return np.sort(updates, axis=0)[cut : len(updates) - cut].mean(axis=0)
+
+
+def trimmed_in_place(updates, beta):
+    updates.sort(axis=0)
+    return trimmed(updates, beta)
+
+
+def trimmed_by_length(updates, beta):
+    cut, order = int(beta * len(updates)), np.argsort(np.linalg.norm(updates, axis=1))
+    return updates[order][cut : len(updates) - cut].mean(axis=0)
+
+
+def trimmed_upwards(updates, beta):
+    cut = math.ceil(round(beta * len(updates), 9))
+    return np.sort(updates, axis=0)[cut : len(updates) - cut].mean(axis=0)
+
+
+def near_ones(updates):
+    """Squared distances from each client, the nearest first: its own is 0."""
+    return np.sort(np.square(updates[:, None] - updates[None]).sum(axis=2), axis=1)
+
+
+def krum(updates, f, first=1, more=0):
+    return near_ones(updates)[:, first : len(updates) - f - 1 + more].sum(axis=1)
+
+
+def krum_in_place(updates, f):
+    updates -= updates.mean(axis=0)
+    return krum(updates, f)
+
+
+def tolerated(rule, n, least=0):
+    factor, rest = {"FedAvg": (1, n), "FedMedian": (2, 1), "Krum": (2, 3), "Bulyan": (4, 3)}[rule]
+    return max(least, (n - rest) // factor)
+
+
 RIGHT = {
     "L3.1": ("check_cosine_schedule", cosine),
     "L3.1 numpy": ("check_cosine_schedule", lambda *a: np.float64(cosine(*a))),
@@ -128,6 +167,11 @@ RIGHT = {
     "L5.1": ("check_bill", seconds),
     "L5.2": ("check_rounding", round_at_random),
     "L5.3": ("check_top_k", top_k),
+    "L7.1": ("check_trimmed_mean", trimmed),
+    "L7.1 a list": ("check_trimmed_mean", lambda u, beta: trimmed(u, beta).tolist()),
+    "L7.2": ("check_krum_scores", krum),
+    "L7.3": ("check_tolerated_liars", tolerated),
+    "L7.3 numpy": ("check_tolerated_liars", lambda *a: np.int64(tolerated(*a))),
 }
 WRONG = {
     "L1.1 precision": (
@@ -421,4 +465,85 @@ WRONG = {
     ),
     "L5.3 memory in place": ("check_top_k", memory_in_place, "make new ones"),
     "L5.3 sent only": ("check_top_k", lambda *a: top_k(*a)[0], "Return two vectors"),
+    "L7.1 only the highest": (
+        "check_trimmed_mean",
+        lambda u, beta: np.sort(u, axis=0)[: len(u) - int(beta * len(u))].mean(axis=0),
+        "as well as too high",
+    ),
+    "L7.1 only the lowest": (
+        "check_trimmed_mean",
+        lambda u, beta: np.sort(u, axis=0)[int(beta * len(u)) :].mean(axis=0),
+        "the highest are still in",
+    ),
+    "L7.1 whole clients": ("check_trimmed_mean", trimmed_by_length, "sort along axis 0"),
+    "L7.1 half at each end": (
+        "check_trimmed_mean",
+        lambda u, beta: trimmed(u, beta / 2),
+        "from each end",
+    ),
+    "L7.1 rounds up": ("check_trimmed_mean", trimmed_upwards, "Round down: 0.3 of 7 clients is 2"),
+    "L7.1 the mean": ("check_trimmed_mean", lambda u, beta: u.mean(axis=0), "Nothing is trimmed"),
+    "L7.1 the median": (
+        "check_trimmed_mean",
+        lambda u, beta: np.median(u, axis=0),
+        "all but the middle",
+    ),
+    "L7.1 in place": ("check_trimmed_mean", trimmed_in_place, "make new ones"),
+    "L7.1 one number": (
+        "check_trimmed_mean",
+        lambda u, beta: trimmed(u, beta).mean(),
+        r"yours has shape \(\)",
+    ),
+    "L7.1 twice": (
+        "check_trimmed_mean",
+        lambda u, beta: 2 * trimmed(u, beta),
+        "For 10 clients and beta=0.2, expected",
+    ),
+    "L7.2 itself": (
+        "check_krum_scores",
+        lambda u, f: krum(u, f, first=0, more=-1),
+        "no neighbour of itself",
+    ),
+    "L7.2 not squared": (
+        "check_krum_scores",
+        lambda u, f: np.sqrt(near_ones(u))[:, 1 : len(u) - f - 1].sum(axis=1),
+        "Square the distances",
+    ),
+    "L7.2 two too many": ("check_krum_scores", lambda u, f: krum(u, f, more=2), "not n - f of"),
+    "L7.2 one too many": ("check_krum_scores", lambda u, f: krum(u, f, more=1), "not n - f - 1"),
+    "L7.2 all": (
+        "check_krum_scores",
+        lambda u, f: near_ones(u).sum(axis=1),
+        "moves every score",
+    ),
+    "L7.2 mean": (
+        "check_krum_scores",
+        lambda u, f: krum(u, f) / (len(u) - f - 2),
+        "takes no mean",
+    ),
+    "L7.2 negative": ("check_krum_scores", lambda *a: -krum(*a), "lowest score is the best"),
+    "L7.2 twice": (
+        "check_krum_scores",
+        lambda *a: 2 * krum(*a),
+        "For 9 clients and f=2, expected",
+    ),
+    "L7.2 the chosen one": ("check_krum_scores", lambda *a: krum(*a).argmin(), "Return 9 scores"),
+    "L7.2 in place": ("check_krum_scores", krum_in_place, "make new ones"),
+    "L7.3 average": ("check_tolerated_liars", lambda rule, n: 1, "tolerates nobody"),
+    "L7.3 negative": (
+        "check_tolerated_liars",
+        lambda *a: tolerated(*a, least=-9),
+        "the least is 0",
+    ),
+    "L7.3 half": (
+        "check_tolerated_liars",
+        lambda rule, n: 0 if rule == "FedAvg" else n // 2,
+        r"FedMedian needs n >= 2f \+ 1: with n = 2, f = 1 is too many",
+    ),
+    "L7.3 one less": (
+        "check_tolerated_liars",
+        lambda *a: max(0, tolerated(*a) - 1),
+        "one more than 0 would still do",
+    ),
+    "L7.3 a fraction": ("check_tolerated_liars", lambda rule, n: n / 4, "Return a whole number"),
 }
