@@ -330,6 +330,14 @@ def test_a_killed_worker_is_replaced_and_its_client_named():
     assert run.client_metrics.groupby("round").size().tolist() == [3, 4]
 
 
+def test_a_killed_worker_of_rays_is_not_replaced_and_the_run_says_so():
+    def train(message, context):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(RoundFailedError, match=r"of Ray's ended .*engine='inline' replaces such"):
+        simulate(server_app(1), client_app(train), 2, engine="ray")
+
+
 def test_processes_that_end_as_soon_as_they_load_the_app_are_not_started_for_ever():
     class Fatal:
         def __reduce__(self):

@@ -229,4 +229,14 @@ class _RayGrid(GridAround):
 
     def send_and_receive(self, messages, *, timeout=None):
         with random_stream("ray"):
-            return list(self.grid.send_and_receive(messages, timeout=timeout))
+            replies = list(self.grid.send_and_receive(messages, timeout=timeout))
+        for reply in replies:
+            if reply.has_error() and "ActorDiedError" in (reply.error.reason or ""):
+                reply.error = Error(reply.error.code, _RAY_LOST)
+        return replies
+
+
+_RAY_LOST = (
+    "a worker process of Ray's ended (killed from outside, or out of memory), and Flower's runtime "
+    "goes on giving it clients. Run again; engine='inline' replaces such a process"
+)
