@@ -1,6 +1,6 @@
 """``make bench``: what the engine costs, beside a bare loop, two plain processes, and Ray.
 
-Four jobs on the bundled digits, FedAvg with every client: L2's (10 clients, 10 epochs), a
+Four jobs on the bundled digits, FedAvg with every client: one like L2's (10 clients), a
 cohort of 50 with a small network, the same with 1.66 million parameters, and 1,000 clients of
 four images. One thread a process; medians of interleaved repeats; only ratios from one run
 mean anything on a shared machine. Then growth: time and memory from 10 to 10,000 clients.

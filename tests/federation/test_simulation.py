@@ -132,6 +132,7 @@ def test_both_engines_agree_on_the_same_job():
             6,
             seed=5,
             engine=engine,
+            run_config={"a": 1},  # which Flower's runtime must find as it gave it
             progress=False,
         )
         for engine in ("inline", "ray")

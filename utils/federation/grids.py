@@ -53,7 +53,7 @@ class SimulatedClient:
     def __call__(self, message: Message, context: Context) -> Message:
         """Answer one message as the client that ``context`` names."""
         kind = message.metadata.message_type
-        context.run_config = dict(self.run_config)
+        given, context.run_config = context.run_config, dict(self.run_config)
         stream = (self.seed, kind, round_of(message) or 0, context.node_config["partition-id"])
         try:
             with random_stream(*stream):
@@ -72,6 +72,8 @@ class SimulatedClient:
         except (Exception, SystemExit) as error:  # a client's failure must not end the server
             reason = f"{explained(error)}\n\n{traceback.format_exc()}"
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+        finally:
+            context.run_config = given  # Flower's runtime refuses one that changed
 
 
 class InProcessGrid(Grid):
