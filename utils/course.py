@@ -156,7 +156,9 @@ class Progress:
         """How a lesson ended, if it need not be run again."""
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         for line in lines:
-            with contextlib.suppress(ValueError, TypeError):  # half a line, cut off by a kill
+            with contextlib.suppress(
+                ValueError, TypeError, KeyError
+            ):  # half a line, cut off by a kill
                 entry = json.loads(line)
                 if entry.pop("digest") == _digest(notebook) and entry["notebook"] == str(notebook):
                     entry["notebook"] = notebook

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from flwr.app import Array, ArrayRecord, MetricRecord
 from flwr.serverapp import ServerApp
@@ -198,6 +199,29 @@ def test_a_server_that_starts_several_strategies_goes_on_in_the_right_one(tmp_pa
     again = go(checkpoint=tmp_path)
     assert again.resumed == 3
     assert_same(ours, again)
+
+
+def test_what_a_strategy_learns_is_kept_also_where_it_can_be_called(tmp_path):
+    class Learning(FedAvg):
+        """Keeps a model of its own, which moves by chance in each round."""
+
+        def __init__(self):
+            super().__init__(fraction_evaluate=0.0)
+            self.own = torch.nn.Linear(1, 1).requires_grad_(False)
+            torch.nn.init.zeros_(self.own.weight)
+
+        def aggregate_train(self, server_round, replies):
+            self.own.weight += torch.randn(1, 1)
+            return super().aggregate_train(server_round, replies)
+
+    whole, box = run(Learning)[0], Box()
+    box.stop = 12
+    with pytest.raises(KeyboardInterrupt):
+        run(Learning, box, checkpoint=tmp_path)
+    box.stop = None
+    strategy, ended = run(Learning, box, checkpoint=tmp_path)
+    assert ended.resumed == 2
+    assert torch.equal(strategy.own.weight, whole.own.weight)
 
 
 def test_a_damaged_checkpoint_is_refused_by_name_and_stays(tmp_path, whole):

@@ -352,6 +352,33 @@ def test_processes_that_end_as_soon_as_they_load_the_app_are_not_started_for_eve
         simulate(server_app(1), client_app(train), 2, workers=1, deadline=100)
 
 
+def test_a_worker_that_is_killed_while_it_waits_costs_no_client(tmp_path):
+    def kill_all(*_):
+        for pid in [int(path.name) for path in tmp_path.iterdir()]:
+            os.kill(pid, signal.SIGKILL)
+        for path in tmp_path.iterdir():
+            path.unlink()
+        time.sleep(1)  # until it is known
+
+    app = meeting(tmp_path)
+    simulate(server_app(1), app, 2, workers=2)
+    kill_all()  # between two runs
+    strategy = FedAvg(fraction_evaluate=0.0)
+    evaluate = lambda round_, arrays: kill_all() if round_ == 1 else None  # noqa: E731
+    run = simulate(server_app(2, strategy, evaluate_fn=evaluate), app, 2, workers=2)
+    assert not run.failures
+    assert run.client_metrics.groupby("round").size().tolist() == [2, 2]
+
+
+def test_an_interrupt_that_reaches_idle_workers_too_does_not_end_them(tmp_path):
+    first = simulate(server_app(1), meeting(tmp_path), 2, workers=2)
+    for pid in pids(first):
+        os.kill(pid, signal.SIGINT)  # as Jupyter does
+    time.sleep(0.5)
+    again = simulate(server_app(1), meeting(tmp_path), 2, workers=2)
+    assert pids(again) <= pids(first)
+
+
 def test_where_all_workers_are_killed_the_round_fails_by_name():
     def train(message, context):
         os._exit(3)

@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import isroutine
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -93,6 +94,7 @@ class Checkpoints:
         try:
             first, _, body = path.read_bytes().partition(b"\n")
             header = json.loads(first)
+            was_run = dict(header["run"])
             if header["digest"] != hashlib.sha256(body).hexdigest():
                 raise ValueError("its digest does not fit")
         except (ValueError, KeyError, TypeError) as error:
@@ -101,8 +103,8 @@ class Checkpoints:
                 f"{self.folder} to begin anew"
             ) from error
         expected = json.loads(json.dumps({"format": _FORMAT, **run}))
-        for name in ("strategy", *sorted(expected.keys() | header["run"].keys())):
-            was, now = header["run"].get(name), expected.get(name)
+        for name in ("strategy", *sorted(expected.keys() | was_run.keys())):
+            was, now = was_run.get(name), expected.get(name)
             if "." in name and None in (was, now):
                 continue  # a strategy that found out in its first round
             if was != now:
@@ -111,7 +113,13 @@ class Checkpoints:
                     f"{_short(now)}. Give this run another folder, or delete {self.folder} to "
                     "begin anew"
                 )
-        return pickle.loads(body)
+        try:
+            return pickle.loads(body)
+        except Exception as error:  # a class that has moved since, another version of a package
+            raise CheckpointError(
+                f"{path} cannot be read by this version of the code ({type(error).__name__}: "
+                f"{error}). Give this run another folder, or delete {self.folder} to begin anew"
+            ) from error
 
     def save(self, start: str, run: dict, round_: int, state: dict) -> None:
         """Write a state, whole or not at all, and remove the oldest.
@@ -276,7 +284,7 @@ def _kept_of(layer: Strategy) -> dict[str, object]:
     """All that a strategy holds, but functions, and the strategy that it wraps."""
     kept = {}
     for name, value in vars(layer).items():
-        if isinstance(value, Strategy | FunctionType) or callable(value):
+        if isinstance(value, Strategy) or isroutine(value):
             continue
         try:
             cloudpickle.dumps(value)

@@ -4,7 +4,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,11 @@ class _Queue:
         self.left -= 1
         own = self._known.get(id(place.worker))
         return (own or self._new or max(self._known.values(), key=len)).popleft()
+
+    def put_back(self, message: Message) -> None:
+        """Let a client wait again, first in the line."""
+        self.left += 1
+        self._new.appendleft(message)
 
 
 class ParallelGrid(InProcessGrid):
@@ -125,8 +131,10 @@ class ParallelGrid(InProcessGrid):
         if self._outbox is None:
             self._outbox = Outbox()
             self._app = self._outbox.app(self.client)
-        for worker in take_workers(self.workers - len(self._places)):
-            self._places.append(_Place(worker, worker.load(self._app)))
+        while len(self._places) < self.workers:
+            (worker,) = take_workers(1)
+            with suppress(BrokenExecutor):  # it ended since it was last used: take another
+                self._places.append(_Place(worker, worker.load(self._app)))
         return True
 
     def _from_workers(self, messages: list[Message]) -> Iterator[Message]:
@@ -135,9 +143,9 @@ class ParallelGrid(InProcessGrid):
             while waiting.left or any(place.message for place in self._places):
                 if waiting.left:
                     self._open()  # in place of those that were lost
-                for place in self._places:
+                for place in list(self._places):
                     if waiting.left and place.doing is None:
-                        self._start(place, waiting.next_for(place))
+                        self._start(place, waiting)
                 for place in self._finished():
                     reply = self._collect(place)
                     if reply is not None:
@@ -148,13 +156,19 @@ class ParallelGrid(InProcessGrid):
                     place.worker.end()
             self._places = [place for place in self._places if place.message is None]
 
-    def _start(self, place: _Place, message: Message) -> None:
+    def _start(self, place: _Place, waiting: _Queue) -> None:
+        message = waiting.next_for(place)
         place.parcel = self._outbox.parcel(message)
         self._outbox.keep([p.parcel for p in self._places if p.message or p is place])
         context = self.contexts[message.metadata.dst_node_id]
+        try:
+            place.doing = place.worker.answer(self._app, place.parcel, context)
+        except BrokenExecutor:  # it ended between two clients: none of them is lost
+            self._lose(place)
+            waiting.put_back(message)
+            return
         place.worker.served.add(context.node_id)
         place.message, place.since = message, time.monotonic()
-        place.doing = place.worker.answer(self._app, place.parcel, context)
 
     def _finished(self) -> list[_Place]:
         """Places that have something, or whose time is over, or whose process is gone."""

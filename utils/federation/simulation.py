@@ -120,7 +120,7 @@ def simulate(
     engine = one_of("engine", engine, _ENGINES)
     workers = None if workers is None else whole_number("workers", workers, 1)
     deadline = None if deadline is None else number("deadline", deadline, above=0)
-    if engine == "ray" and (workers or deadline or checkpoint):
+    if engine == "ray" and {workers, deadline, checkpoint} != {None}:
         raise ValueError(
             "workers, deadline and checkpoint are of the engine 'inline'; Ray starts as many "
             "processes as there are CPUs, waits for every client, and keeps what they remember"

@@ -6,10 +6,12 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from uuid import uuid4
@@ -142,6 +144,7 @@ def _load(path: Path, parent: int, folder: str, places: list[str]) -> None:
     if not _here.get("watching"):
         _here["watching"] = True
         process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize  # a model is no leak to end for
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Jupyter interrupts all; we end who is busy
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     TaskIdentity.run_id, TaskIdentity.task_id = 1, 1
@@ -191,7 +194,7 @@ def _answer(path: Path, parcel: tuple, context: Context) -> tuple[Message, Conte
 
 
 @contextlib.contextmanager
-def _printed():
+def _printed() -> Iterator[tuple[io.StringIO, io.StringIO]]:
     """Keep what is printed, Flower's log lines included, to show it where the run was started."""
     output, errors = io.StringIO(), io.StringIO()
     handlers = [h for h in logging.getLogger("flwr").handlers if hasattr(h, "setStream")]
