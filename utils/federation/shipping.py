@@ -87,10 +87,10 @@ class _Sender(CloudPickler):
         if isinstance(value, np.ndarray):
             key, write = (id(value),), partial(np.save, arr=value, allow_pickle=False)
         else:
-            if value.nbytes() < LARGE:
-                return bytes(value)
-            key = value.data_ptr(), value.nbytes()
             numbers = torch.empty(0, dtype=torch.uint8).set_(value).numpy()
+            if len(numbers) < LARGE:
+                return numbers.tobytes()  # bytes(value) would take them one by one
+            key = value.data_ptr(), len(numbers)
             write = numbers.tofile
         if key not in self.written:
             path = self.folder / f"{len(self.written)}.npy"
