@@ -1,4 +1,5 @@
 import os
+import pickle
 import random
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
@@ -25,7 +27,7 @@ from tests.federation.apps import (
 )
 from utils.compression import CompressedStrategy, Uniform, compress_update
 from utils.federation import RoundFailedError, parallel, simulate, workers
-from utils.federation.shipping import LARGE, NotSendableError
+from utils.federation.shipping import LARGE, NotSendableError, outline, receive, send
 
 
 def assert_same(one, other):
@@ -182,6 +184,36 @@ def test_a_large_model_reaches_the_clients_by_file_and_others_may_get_others():
     assert sorted(runs[0].client_metrics["seen"]) == sorted([0.0, 1.0, 2.0, 3.0, 4.0] * 2)
     assert_same(*runs)
     assert not folders()
+
+
+def test_the_outline_of_an_app_sees_all_changes_but_those_of_tensors():
+    table = Dataset.from_dict({"text": ["a patient's record"] * 20_000})  # large: as buffers
+    things = {"list": [1], "array": np.zeros(LARGE), "table": table, "tensor": torch.zeros(3)}
+    before = outline(things)
+    things["tensor"] += 1
+    assert outline(things) == before
+    things["array"][-1] = 1
+    assert outline(things) != before
+    things["array"][-1] = 0
+    assert outline(things) == before
+    things["list"].append(2)
+    assert outline(things) != before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool, torch.int64])
+@pytest.mark.parametrize("size", [0, 1, 1000, LARGE])
+def test_what_is_received_is_what_was_sent(tmp_path, dtype, size):
+    sent = {"a": torch.arange(size).to(dtype), "n": np.arange(size)}
+    sent |= {"turned": sent["a"].flip(0)[::2], "part": sent["a"][size // 2 :]}
+    path = send(sent, tmp_path)
+    got = receive(lambda: pickle.loads(path.read_bytes()))
+    assert np.array_equal(got["n"], sent["n"])
+    for name in ("a", "turned", "part"):
+        assert got[name].dtype == dtype
+        assert torch.equal(got[name], sent[name])
+    if size:
+        got["a"][-1] = 0
+        assert got["part"][-1] == 0  # still one storage
 
 
 def test_what_clients_print_and_warn_of_is_shown_here(capsys):

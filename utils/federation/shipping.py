@@ -7,6 +7,7 @@ it has to itself.
 
 import hashlib
 import linecache
+import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -69,7 +70,7 @@ class _Sender(CloudPickler):
     def __init__(self, file: object, folder: Path) -> None:
         super().__init__(file, protocol=5)
         self.folder = folder
-        self.written: dict[tuple, Path] = {}
+        self.written: dict[tuple, Path | tuple[int, bytes]] = {}
         self.alive: list[object] = []  # so that no address is used twice
 
     def reducer_override(self, value: object) -> object:
@@ -82,21 +83,24 @@ class _Sender(CloudPickler):
             return _code, (make, parts, value.co_filename, _lines(value.co_filename))
         return super().reducer_override(value)
 
-    def _file(self, value: torch.UntypedStorage | np.ndarray) -> Path | torch.UntypedStorage:
-        """Where the numbers lie; small ones go with the rest."""
+    def _file(self, value: torch.UntypedStorage | np.ndarray) -> Path | tuple[int, bytes]:
+        """Where the numbers lie: a file, or, if they are few, the rest of the pickle.
+
+        One storage under several tensors is written once, and is one again where it arrives.
+        """
         if isinstance(value, np.ndarray):
             key, write = (id(value),), partial(np.save, arr=value, allow_pickle=False)
         else:
             numbers = torch.empty(0, dtype=torch.uint8).set_(value).numpy()
-            if len(numbers) < LARGE:
-                return numbers.tobytes()  # bytes(value) would take them one by one
-            key = value.data_ptr(), len(numbers)
-            write = numbers.tofile
+            key, write = (value.data_ptr(), len(numbers)), numbers.tofile
         if key not in self.written:
-            path = self.folder / f"{len(self.written)}.npy"
+            number = len(self.written)
             self.alive.append(value)
-            write(path)
-            self.written[key] = path
+            if isinstance(value, torch.UntypedStorage) and len(numbers) < LARGE:
+                self.written[key] = number, numbers.tobytes()  # not bytes(value): one by one
+            else:
+                self.written[key] = self.folder / f"{number}.npy"
+                write(self.written[key])
         return self.written[key]
 
 
@@ -115,19 +119,20 @@ def _mapped_array(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="c").view(np.ndarray)  # c: changes stay here
 
 
-_storages: dict[Path, torch.UntypedStorage] = {}  # while one object is being received
+_storages: dict[Path | int, torch.UntypedStorage] = {}  # while one object is being received
 
 
-def _mapped_storage(source: Path | bytes, dtype: torch.dtype) -> TypedStorage:
-    if isinstance(source, bytes):
-        numbers = torch.frombuffer(bytearray(source), dtype=torch.uint8) if source else None
-        storage = torch.UntypedStorage(0) if numbers is None else numbers.untyped_storage()
-    else:
-        if source not in _storages:
-            size = source.stat().st_size
-            _storages[source] = torch.UntypedStorage.from_file(str(source), False, size)
-        storage = _storages[source]
-    return TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+def _mapped_storage(source: Path | tuple[int, bytes], dtype: torch.dtype) -> TypedStorage:
+    name, numbers = (source, None) if isinstance(source, Path) else source
+    if name not in _storages:
+        if numbers is None:
+            storage = torch.UntypedStorage.from_file(str(name), False, name.stat().st_size)
+        elif numbers:
+            storage = torch.frombuffer(bytearray(numbers), dtype=torch.uint8).untyped_storage()
+        else:
+            storage = torch.UntypedStorage(0)
+        _storages[name] = storage
+    return TypedStorage(wrap_storage=_storages[name], dtype=dtype, _internal=True)
 
 
 def receive(load: Callable[[], object]) -> object:
@@ -144,9 +149,9 @@ class _Digest:
     def __init__(self) -> None:
         self.hash = hashlib.blake2b()
 
-    def write(self, some: bytes) -> int:
+    def write(self, some: bytes | pickle.PickleBuffer) -> int:
         self.hash.update(some)
-        return len(some)
+        return memoryview(some).nbytes
 
 
 class _Outliner(CloudPickler):
