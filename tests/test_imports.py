@@ -6,7 +6,14 @@ from pathlib import Path
 import utils
 
 UTILS = Path(utils.__file__).parent
-BASE = {"arguments", "caching", "progress", "randomness", "torchvision_operators"}
+BASE = {
+    "arguments",
+    "caching",
+    "hardware",
+    "progress",
+    "randomness",
+    "torchvision_operators",
+}
 LAYERS = [
     BASE | {"__init__"},  # these may import one another
     {"data"},

@@ -50,6 +50,15 @@ def test_a_lesson_opens_with_what_it_runs_on_seeded_and_in_the_course_style(caps
 
 
 @pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_lesson_with_the_language_model_says_how_it_computes(precision, monkeypatch, capsys):
+    amx = {"amx_bf16": precision == "bfloat16"}
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: amx)
+    start_lesson("Part 2, L1 Smarter", minutes=3)
+    assert capsys.readouterr().out.endswith(f"no GPU; the language model in {precision}\n")
+
+
+@pytest.mark.usefixtures("no_gpu")
 def test_minutes_are_given_in_words(capsys):
     for minutes, words in [(0.25, "15 seconds"), (1, "1 minute on"), (2.5, "2.5 minutes")]:
         start_lesson("L1", minutes=minutes)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from utils.hardware import multiplies_bfloat16
 from utils.plots import use_course_style
 from utils.randomness import seed_everything
 
@@ -32,10 +33,12 @@ def start_lesson(title: str, *, minutes: float, seed: int = 0, threads: int | No
         torch.set_num_threads(threads)
     use_course_style()
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     print(f"{title}: about {_minutes(minutes)} on 2 CPU cores")
     print(f"Python {platform.python_version()}, {', '.join(versions)}; seed {seed}")
-    print(f"This machine: {os.cpu_count()} CPU cores, {gpu}")
+    print(f"This machine: {os.cpu_count()} CPU cores, {gpu or 'no GPU'}", end="")
+    precision = "bfloat16" if multiplies_bfloat16("cuda" if gpu else "cpu") else "float32"
+    print(f"; the language model in {precision}" if title.startswith("Part 2") else "")
 
 
 def _minutes(minutes: float) -> str:

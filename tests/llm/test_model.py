@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from utils import caching
+from utils.hardware import multiplies_bfloat16
 from utils.llm import ask, load_llm, model
 
 ROOT = Path(__file__).parents[2]
@@ -52,8 +53,30 @@ def test_an_unknown_id_offline_names_what_there_is():
 def test_a_saved_model_loads_from_its_folder(tiny, tmp_path):
     tiny.model.save_pretrained(tmp_path)
     tiny.tokenizer.save_pretrained(tmp_path)
-    again = load_llm(str(tmp_path))
+    again = load_llm(str(tmp_path), dtype=torch.float32)
     assert torch.equal(logits(again), logits(tiny))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_is_taken_where_it_is_fast_and_float32_elsewhere(
+    fast, tiny, tmp_path, monkeypatch
+):
+    tiny.model.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": fast})
+    weights = next(load_llm(str(tmp_path), device="cpu").model.parameters())
+    assert weights.dtype == (torch.bfloat16 if fast else torch.float32)
+
+
+def test_a_dtype_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"dtype is torch.int8; it must be torch.float32 or"):
+        load_llm(dtype=torch.int8)
+
+
+def test_a_gpu_multiplies_bfloat16_and_a_processor_that_says_so(monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)  # e.g. an ARM processor
+    assert multiplies_bfloat16("cuda:0")
+    assert not multiplies_bfloat16()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "deleted"])

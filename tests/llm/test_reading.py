@@ -12,6 +12,7 @@ from utils.llm import (
     evaluate,
     fine_tune,
     layers,
+    load_llm,
     lora_off,
     reading,
     remove_lora,
@@ -50,11 +51,25 @@ def test_loss_and_gradients_are_those_of_transformers(tiny, cards, top_layers):
     assert len(tiny.activations.by_text) == (len(cards) if top_layers else 0)
 
 
-def test_the_bundled_model_agrees_with_transformers_too(bundled, cards):
+def test_the_bundled_model_agrees_with_transformers_too(cards):
+    bundled = load_llm(dtype=torch.float32)
     ids, mask, labels = padded(bundled, tokenize(bundled, cards))
     with torch.inference_mode():
         expected = bundled.model(input_ids=ids, attention_mask=mask, labels=labels).loss.item()
     assert evaluate(bundled, cards, progress=False).loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_measured_logits_are_computed_in_float32_whatever_the_model_is_in(tiny, cards):
+    batch = tokenize(tiny, cards)
+    tiny.model.to(torch.bfloat16)
+    with torch.no_grad():
+        measured = torch.cat([p.logits for p in read(tiny, batch)])
+    trained_on = torch.cat([p.logits for p in read(tiny, batch)])
+    assert measured.dtype == trained_on.dtype == torch.float32
+    assert torch.allclose(measured, trained_on, atol=0.01)
+    coarse = lambda logits: torch.equal(logits, logits.bfloat16().float())  # noqa: E731
+    assert coarse(trained_on)
+    assert not coarse(measured)
 
 
 def test_only_the_answer_and_its_end_are_scored(tiny, cards):

