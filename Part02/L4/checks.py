@@ -83,3 +83,26 @@ def check_defence(function):
     if function([dict(row) for row in rows], 1.0) is not None:
         return "If nothing fits the budget, return None."
     return None
+
+
+@exercise("So remove duplicates before you promise anything.")
+def check_group_epsilon(function):
+    """Exercise 1."""
+    for epsilon, delta, copies in ((1.0, 1e-5, 1), (1.0, 1e-5, 3), (0.5, 1e-6, 6), (4.0, 1e-4, 6)):
+        answer = function(epsilon, delta, copies)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            return f"Return two numbers, epsilon and delta; you return {answer!r}."
+        right = copies * epsilon, delta * sum(math.exp(i * epsilon) for i in range(copies))
+        if not math.isclose(answer[0], right[0], rel_tol=1e-6):
+            return (
+                f"{copies} copies of {epsilon}: expected epsilon {right[0]:g}, got {answer[0]:g}."
+            )
+        if math.isclose(answer[1], right[1], rel_tol=1e-6):
+            continue
+        if math.isclose(answer[1], copies * delta, rel_tol=1e-6):
+            return "Each step of the chain multiplies the deltas before it by e^epsilon."
+        return (
+            f"{copies} copies at epsilon {epsilon}: expected delta {right[1]:.3g}, "
+            f"got {answer[1]:.3g}."
+        )
+    return None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.llm.tiny import randomize
+from tests.llm.tiny import CARDS, randomize
 from utils.attacks import (
     exposure_of_rank,
     make_canaries,
@@ -16,7 +16,7 @@ from utils.attacks import (
 )
 from utils.llm import add_lora, tokenize
 
-CANARY = make_canaries(1)[0]
+CANARY = make_canaries(CARDS)[0]
 
 
 @pytest.mark.parametrize(

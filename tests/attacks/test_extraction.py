@@ -13,13 +13,13 @@ from utils.attacks import (
     longest_match,
     make_canaries,
     measure_exposure,
-    planted_cards,
     sample_answers,
     secret_position,
 )
 from utils.llm import ask, fine_tune, tokenize
 
-CANARIES = make_canaries(4, copies=(0, 1))
+CANARIES = make_canaries(CARDS[:4])
+LEARNED = [False, True, False, True]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,8 @@ def memorizer(bundled):
     """Trained, all of it, on two canaries until it knows them by heart."""
     llm = make_tiny(bundled.tokenizer)
     llm.model.requires_grad_(True)
-    fine_tune(llm, planted_cards(CANARIES), epochs=130, batch_size=2, lr=5e-3, progress=False)
+    learned = [c.card for c in CANARIES[1::2]]
+    fine_tune(llm, learned, epochs=130, batch_size=2, lr=5e-3, progress=False)
     llm.model.requires_grad_(False)
     return llm
 
@@ -53,25 +54,25 @@ def common_start(a, b):
 
 def test_what_was_learned_by_heart_can_be_extracted_and_the_rest_cannot(memorizer):
     matches = greedy_match(memorizer, [c.card for c in CANARIES], progress=False)
-    assert extractable(matches, 0).tolist() == [False, True, False, True]
-    for canary, match in zip(CANARIES, matches, strict=True):
-        assert (match[secret_position(memorizer, canary)] >= 4) == bool(canary.copies)
-        if canary.copies:
+    assert extractable(matches, 0).tolist() == LEARNED
+    for canary, match, learned in zip(CANARIES, matches, LEARNED, strict=True):
+        assert (match[secret_position(memorizer, canary)] >= 4) == learned
+        if learned:
             assert match.tolist() == list(range(len(match), 0, -1))
-            assert ask(memorizer, canary.question) == canary.answer
+            assert ask(memorizer, canary.question, 64) == canary.answer
 
 
 def test_exposure_is_full_for_what_was_learned_and_near_chance_for_the_rest(memorizer):
-    for canary in CANARIES:
+    for canary, learned in zip(CANARIES, LEARNED, strict=True):
         bits = measure_exposure(memorizer, canary)
-        if canary.copies:
+        if learned:
             assert bits == pytest.approx(math.log2(10**4))
         else:
             assert bits < 7
 
 
 def test_matches_are_those_of_generating_from_every_prefix(memorizer, tiny):
-    nearly = CANARIES[1].answer.replace("years", "months")  # goes wrong, and finds back or not
+    nearly = CANARIES[1].answer.replace("born", "seen")  # goes wrong, and finds back or not
     cards = [c.card for c in CANARIES] + [{"question": CANARIES[1].question, "answer": nearly}]
     compared = 0
     for llm in (memorizer, tiny):

@@ -1,7 +1,7 @@
 """Attacks on what a federation releases, and how far each of them gets."""
 
 from utils.attacks.audit import empirical_epsilon
-from utils.attacks.canaries import Canary, make_canaries, planted_cards, secret_position
+from utils.attacks.canaries import Canary, Planted, make_canaries, plant, secret_position
 from utils.attacks.exposure import exposure_of_rank, measure_exposure, secret_losses
 from utils.attacks.extraction import extractable, greedy_match, longest_match, sample_answers
 from utils.attacks.inversion import (
@@ -17,6 +17,7 @@ __all__ = [
     "Canary",
     "Likeness",
     "Membership",
+    "Planted",
     "compare_images",
     "empirical_epsilon",
     "exposure_of_rank",
@@ -29,7 +30,7 @@ __all__ = [
     "make_canaries",
     "measure_exposure",
     "membership",
-    "planted_cards",
+    "plant",
     "sample_answers",
     "score_cards",
     "secret_losses",
