@@ -18,6 +18,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
+from utils.arguments import flag, text
 from utils.lesson import HEADLINE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,9 @@ def lesson_notebooks(lesson: str | None = None, solutions: bool = False) -> list
     Raises:
         ValueError: if there is no such lesson.
     """
+    if lesson is not None:
+        text("lesson", lesson)
+    solutions = flag("solutions", solutions)
     everything = sorted(path.relative_to(ROOT) for path in ROOT.glob("Part0*/L*/L*.ipynb"))
     chosen = [
         path

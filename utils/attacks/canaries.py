@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from faker import Faker
 
-from utils.arguments import list_of, whole_number
-from utils.llm.model import LLM
+from utils.arguments import list_of, seed_number, whole_number
+from utils.llm.model import LLM, an_llm
 from utils.llm.reading import tokenize
 
 DIGITS = 4  # of a record number: few enough that a model can be asked about every one of them
@@ -67,7 +67,7 @@ def make_canaries(
     copies = [whole_number("copies", n, 0) for n in list_of("copies", copies, "whole numbers")]
     if not copies:
         raise ValueError("copies is empty; at least one number of copies is needed, e.g. (0, 1)")
-    seed = whole_number("seed", seed, 0)
+    seed = seed_number(seed)
     people, draw = Faker("en_US"), random.Random(seed)
     people.seed_instance(seed)
     canaries = []
@@ -111,7 +111,7 @@ def secret_position(llm: LLM, canary: Canary) -> int:
     if a_canary(canary).secret not in canary.answer or not canary.secret:
         raise ValueError(f"the answer {canary.answer!r} does not hold the secret {canary.secret!r}")
     before = canary.answer[: canary.answer.rindex(canary.secret)]
-    prefix, *digits = llm.text_ids([before, *canary.secret])
+    prefix, *digits = an_llm(llm).text_ids([before, *canary.secret])
     (card,), digits = tokenize(llm, [canary.card]), [token for ids in digits for token in ids]
     expected = [*prefix, *digits]
     if len(digits) != DIGITS or card.ids[card.answer_start :][: len(expected)] != expected:
