@@ -284,16 +284,12 @@ CALLS = {
         "measure_exposure": Call(attacks.measure_exposure, asked(canary=canary)),
         "membership": Call(
             attacks.membership,
-            given(
-                members=partial(scores, 1), strangers=partial(scores, 0), resamples=3, fpr=0.1
-            ),
+            given(members=partial(scores, 1), strangers=partial(scores, 0), resamples=3, fpr=0.1),
         ),
         "planted_cards": Call(attacks.planted_cards, given(canaries=lambda: [canary()])),
         "sample_answers": Call(
             attacks.sample_answers,
-            asked(
-                question="Who?", count=2, chat=True, temperature=1.0, max_new_tokens=2, seed=0
-            ),
+            asked(question="Who?", count=2, chat=True, temperature=1.0, max_new_tokens=2, seed=0),
         ),
         "score_cards": Call(
             attacks.score_cards,
@@ -405,9 +401,7 @@ CALLS = {
             federation.check_update,
             given(sent=sent, reply=reply, weighted_by_key="num-examples"),
         ),
-        "checked": Call(
-            federation.checked, given(grid=lambda: GridAround(None), strategy=FedAvg)
-        ),
+        "checked": Call(federation.checked, given(grid=lambda: GridAround(None), strategy=FedAvg)),
         "classifier_app": Call(
             played(
                 federation.classifier_app,
@@ -462,9 +456,7 @@ CALLS = {
     "learning": {
         "DigitCNN": Call(learning.DigitCNN, given()),
         "DigitClassifier": Call(learning.DigitClassifier, given()),
-        "confusion_matrix": Call(
-            learning.confusion_matrix, given(model=model, dataset=images)
-        ),
+        "confusion_matrix": Call(learning.confusion_matrix, given(model=model, dataset=images)),
         "ensemble_accuracy": Call(
             learning.ensemble_accuracy, given(models=lambda: [model(), model()], dataset=images)
         ),
@@ -535,9 +527,7 @@ CALLS = {
             ),
             changes={"llm"},
         ),
-        "evaluate": Call(
-            llm.evaluate, asked(cards=lambda: list(CARDS[:2]), batch_size=2, **QUIET)
-        ),
+        "evaluate": Call(llm.evaluate, asked(cards=lambda: list(CARDS[:2]), batch_size=2, **QUIET)),
         "fine_tune": Call(
             llm.fine_tune,
             asked(
@@ -658,9 +648,7 @@ CALLS = {
         "DPFedAvg.restore": Call(
             on(dp_fedavg, "restore"), given(state=lambda: dp_fedavg().state())
         ),
-        "Ledger": Call(
-            privacy.Ledger, given(delta=1e-5, budget=1.0, accountant="pld", units=10)
-        ),
+        "Ledger": Call(privacy.Ledger, given(delta=1e-5, budget=1.0, accountant="pld", units=10)),
         "Ledger.affords": Call(
             on(ledger, "affords"), given(noise_multiplier=1.0, sampling_rate=1.0, times=2)
         ),
@@ -677,7 +665,8 @@ CALLS = {
         ),
         "clip": Call(privacy.clip, given(update=arrays, max_norm=1.0)),
         "clip_update": Call(
-            privacy.clip_update, given(message=sent, context=context, call_next=lambda: lambda *_: reply())
+            privacy.clip_update,
+            given(message=sent, context=context, call_next=lambda: lambda *_: reply()),
         ),
         "epsilon": Call(
             privacy.epsilon,
@@ -713,12 +702,10 @@ CALLS = {
         ),
     },
     "randomness": {
-        "random_stream": Call(
-            entered(randomness.random_stream), lambda: {"*key": (0, "train", 1)}
-        ),
-        "seed_everything": Call(
-            randomness.seed_everything, lambda: {"*key": (0, "train", 1)}
-        ),
+        "random_stream": Call(entered(randomness.random_stream), lambda: {"*key": (0, "train", 1)}),
+        "seed_everything": Call(randomness.seed_everything, lambda: {"*key": (0, "train", 1)}),
     },
 }
-CASES = {f"{package}.{name}": call for package, named in CALLS.items() for name, call in named.items()}
+CASES = {
+    f"{package}.{name}": call for package, named in CALLS.items() for name, call in named.items()
+}

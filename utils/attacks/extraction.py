@@ -116,7 +116,11 @@ def sample_answers(
     Raises:
         ValueError: for values out of range, or an empty prompt.
     """
-    count, seed, chat = whole_number("count", count, 1, 10_000), seed_number(seed), flag("chat", chat)
+    count, seed, chat = (
+        whole_number("count", count, 1, 10_000),
+        seed_number(seed),
+        flag("chat", chat),
+    )
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
     temperature = number("temperature", temperature, above=0)
     if not isinstance(question, str) or not (question or chat):

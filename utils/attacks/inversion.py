@@ -85,7 +85,10 @@ def invert_gradient(
     low, high = _pixel_range(low, high)
     steps, lr = whole_number("steps", steps, 1), number("lr", lr, above=0)
     smoothness = number("smoothness", smoothness, least=0)
-    shape = [whole_number("a length in shape", length, 1) for length in list_of("shape", shape, "lengths")]
+    shape = [
+        whole_number("a length in shape", length, 1)
+        for length in list_of("shape", shape, "lengths")
+    ]
     if len(shape) != 3:
         raise ValueError(
             f"shape is {shape}; it must be that of one image: channels, height and width"

@@ -27,7 +27,7 @@ def as_tensors(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     if none or not all(hasattr(dataset, a) for a in ("__len__", "__getitem__")):
         raise ValueError(
             f"the data set is {shown(dataset)}; it must be a Dataset with a length, of (input, "
-            "label) pairs (of a DataLoader: its .dataset; of two tensors: TensorDataset(inputs, labels))"
+            "label) pairs (of a DataLoader: its .dataset; of tensors: TensorDataset(x, y))"
         )
     if len(dataset) == 0:
         raise ValueError("the data set is empty; did a label filter leave nothing?")

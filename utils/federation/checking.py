@@ -78,7 +78,7 @@ class CheckedGrid(GridAround):
 
     def __init__(self, grid: Grid) -> None:
         if not isinstance(grid, Grid):
-            raise ValueError(f"grid is {shown(grid)}; it must be a Grid, as main(grid, context) gets")
+            raise ValueError(f"grid is {shown(grid)}; it must be a Grid, as main gets it")
         super().__init__(grid)
         self.failures = Failures()
         self.weighted_by_key: str | None = None

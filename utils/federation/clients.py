@@ -48,7 +48,9 @@ def classifier_app(
     given = {"data_of": data_of, "test_data_of": test_data_of, "measure": measure}
     for name, value in given.items():
         if value is not None or name == "data_of":
-            function(name, value, of_context if name != "measure" else "lambda received, trained: {}")
+            function(
+                name, value, of_context if name != "measure" else "lambda received, trained: {}"
+            )
     if isinstance(make_model, nn.Module) or not isinstance(
         model := function("make_model", make_model, "DigitClassifier")(), nn.Module
     ):
