@@ -15,7 +15,7 @@ import os
 import sys
 
 _KERNEL = "In JupyterLab choose the kernel of .venv; 'make lab' installs it, and opens the course"
-if sys.version_info < (3, 11):  # noqa: UP036: a notebook may be opened with any kernel
+if sys.version_info < (3, 11):  # noqa: UP036 (a notebook may be opened with any)
     raise ImportError(
         f"this course needs Python 3.11 or newer, and this is Python {sys.version.split()[0]} "
         f"({sys.executable}). {_KERNEL}"

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from filelock import FileLock
 
-CACHE_DIR = Path(__file__).parents[1] / "data"
+CACHE_DIR = Path(__file__).resolve().parents[1] / "data"
 Value = TypeVar("Value")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
@@ -96,6 +96,6 @@ def _said_plainly() -> Iterator[None]:
         way = "make room on that disk" if error.errno in _FULL else "make it writable"
         raise CacheError(
             error.errno,
-            f"the cache {CACHE_DIR} cannot be used ({error.strerror}); {way}, or copy the course to a "
-            "folder that is yours, and run again: what was half built is removed",
+            f"the cache {CACHE_DIR} cannot be used ({error.strerror}); {way}, or copy the course "
+            "to a folder that is yours, and run again: what was half built is removed",
         ) from error

@@ -73,10 +73,14 @@ def execute(notebook: Path, output: Path) -> Outcome:
         notebook: path relative to the repository's root.
         output: where to save the executed notebook; may be the notebook itself.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f".unfinished-{output.name}")
     started = time.perf_counter()
     error = None
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        error = f"{output.parent} cannot be written ({failure.strerror}); make it a folder of yours"
+        return Outcome(notebook, 0, 0.0, "", error)
     try:
         papermill.execute_notebook(
             ROOT / notebook,
