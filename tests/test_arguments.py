@@ -115,13 +115,13 @@ def test_text_is_a_string_and_nothing_else():
 
 def test_what_can_be_called_is_a_function_and_an_example_is_given():
     assert function("on_epoch", print, "print") is print
-    assert functions("mods", (len, print), "a mod") == [len, print]
+    assert functions("mods", (len, print), "mods") == [len, print]
     with pytest.raises(TypeError, match="on_epoch is 3; it must be a function, such as print"):
         function("on_epoch", 3, "print")
     with pytest.raises(TypeError, match="one of mods is 'word'; it must be a function"):
-        functions("mods", ["word"], "a mod")
-    with pytest.raises(ValueError, match="mods is None; it must be a list of a mod"):
-        functions("mods", None, "a mod")
+        functions("mods", ["word"], "mods")
+    with pytest.raises(ValueError, match="mods is None; it must be a list of mods"):
+        functions("mods", None, "mods")
 
 
 def test_a_dictionary_is_handed_on_and_what_is_none_is_named():
@@ -146,7 +146,7 @@ def test_rows_are_dictionaries_with_text_and_a_single_thing_is_no_list_of_them()
     rows = ({"question": "Who?"}, {"question": "What?"})
     assert rows_of("cards", iter(rows), "question") == list(rows)
     for value in (None, "cards", {"question": "Who?"}, dict, 3, torch.tensor(1.0), np.array(1)):
-        with pytest.raises(ValueError, match="cards is a .*; pass a list of cards"):
+        with pytest.raises(ValueError, match=r"cards is a .*; pass a list of cards"):
             rows_of("cards", value, "question")
     with pytest.raises(ValueError, match="number 1 of the cards has no text as its 'question'"):
         rows_of("cards", [rows[0], {"question": None}], "question")

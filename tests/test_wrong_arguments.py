@@ -14,6 +14,8 @@ import pytest
 import torch
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import utils
@@ -167,7 +169,8 @@ def complaint(error: BaseException, name: str, value: object) -> str | None:
     known = {name, name.replace("_", " "), name.rstrip("s"), *WORDS.get(name, ())}
     known |= {shown(value), type(value).__name__}
     if isinstance(value, dict | list | tuple | np.ndarray):  # then what it holds is named
-        known |= {shown(part) for part in [*value, *getattr(value, "values", tuple)()]}
+        parts = [*value, *getattr(value, "values", tuple)()]
+        known |= {shown(part) for part in parts} | {str(part) for part in parts}
     if not any(word and word.lower() in said.lower() for word in known):
         return f"it does not name it: {said}"
     return None
@@ -227,6 +230,32 @@ def test_the_arguments_of_the_table_are_good(name):
     if case.changes:
         refresh(case)
     assert changed <= case.changes
+
+
+def anything() -> st.SearchStrategy:
+    plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    plain |= st.complex_numbers() | st.binary(max_size=5)
+    several = lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner)  # noqa: E731
+    return st.recursive(plain, several, max_leaves=4)
+
+
+def quick(case: Call) -> list[str]:
+    return [name for name in case.given() if name not in case.slow]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(chosen=st.data())
+def test_whatever_is_handed_over_is_taken_or_answered_with_a_sentence(chosen):
+    name = chosen.draw(st.sampled_from([name for name in CASES if quick(CASES[name])]))
+    case = CASES[name]
+    good = case.given()
+    parameter = chosen.draw(st.sampled_from(quick(case)))
+    value = chosen.draw(anything())
+    positional = parameter[0] == "*"
+    error = call(case, good | {parameter: (value,) if positional else value})
+    assert error is None or not complaint(error, parameter.lstrip("*"), value)
+    if case.changes:
+        refresh(case)
 
 
 def number_types(value: object) -> list[type]:

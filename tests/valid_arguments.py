@@ -12,7 +12,7 @@ from functools import cache, partial
 import numpy as np
 import torch
 from datasets import Dataset
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -35,6 +35,7 @@ from utils import (
     randomness,
 )
 from utils.federation.recording import GridAround
+from utils.privacy.local_dp import CLIP_KEY
 
 ONE = {"min_available_nodes": 1, "min_train_nodes": 1, "min_evaluate_nodes": 1}
 QUIET = {"progress": False}
@@ -113,8 +114,7 @@ def record() -> ArrayRecord:
 
 
 def sent() -> Message:
-    content = {"arrays": record(), "config": ConfigRecord({privacy.dp_fedavg.CLIP_KEY: 1.0})}
-    return Message(RecordDict(content), 1, message_type="train")
+    return copy.deepcopy(exchange()[0])
 
 
 @cache
@@ -170,12 +170,14 @@ def played(make: Callable, start: Callable, config: dict | None = None) -> Calla
     return use
 
 
-def by_mod(make: Callable, strategy: Callable) -> Callable:
+def by_mod(make: Callable, around: Callable) -> Callable:
     """Make a client's mod, and let a round's messages through."""
 
     def use(**settings):
         client = apps.client_app(mods=[make(**settings)])
-        server = federation.serve(strategy(FedAvg(fraction_evaluate=0.0, **ONE)), record(), 1)
+        strategy = around(FedAvg(fraction_evaluate=0.0, **ONE))
+        config = {CLIP_KEY: 1.0}
+        server = federation.serve(strategy, record(), 1, train_config=config)
         return federation.simulate(server, client, 1, workers=1, **QUIET)
 
     return use

@@ -100,19 +100,20 @@ def text(name: str, value: object) -> str:
     return value
 
 
-def function(name: str, value: object, example: str) -> Callable:
+def function(name: str, value: object, example: str = "") -> Callable:
     """The value, if it can be called.
 
     Args:
         name: of the argument.
         value: what was handed over.
-        example: of what is meant, for the message.
+        example: of what is meant, for the message, if there is one.
 
     Raises:
         TypeError: with the name and the value.
     """
     if not callable(value):
-        raise TypeError(f"{name} is {shown(value)}; it must be a function, such as {example}")
+        such = f", such as {example}" if example else ""
+        raise TypeError(f"{name} is {shown(value)}; it must be a function{such}")
     return value
 
 
@@ -122,7 +123,7 @@ def functions(name: str, values: object, things: str) -> list[Callable]:
     Raises:
         ValueError, TypeError: with the name and the value.
     """
-    return [function(f"one of {name}", v, things) for v in list_of(name, values, things)]
+    return [function(f"one of {name}", value) for value in list_of(name, values, things)]
 
 
 def dict_of(name: str, value: object, things: str) -> Mapping:

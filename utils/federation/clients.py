@@ -61,7 +61,7 @@ def classifier_app(
     unknown = training.keys() - inspect.signature(train).parameters.keys()
     if unknown:
         raise TypeError(f"{sorted(unknown)} are no settings of train; known are {_SETTINGS}")
-    app = ClientApp(mods=functions("mods", mods, "mods of Flower or utils"))
+    app = ClientApp(mods=functions("mods", mods, "Flower mods"))
 
     @app.train()
     def train_client(message: Message, context: Context) -> Message:

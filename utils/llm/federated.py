@@ -95,7 +95,7 @@ def clinic_app(
             "as from make_clinics, of at least one clinic"
         )
     function("training", training, "llm.train_steps")
-    mods = functions("mods", mods, "mods of Flower or utils")
+    mods = functions("mods", mods, "Flower mods")
     cards_of, app = list(clinics.values()), ClientApp(mods=mods)
 
     @app.train()
