@@ -40,7 +40,7 @@ def inputs_in_linear_gradient(weight: torch.Tensor, bias: torch.Tensor) -> torch
             "(units, inputs) and the biases' (units,)"
         )
     if not weight.isfinite().all() or not bias.isfinite().all():
-        raise ValueError("weight or bias holds NaN or infinity: no input can be read from them")
+        raise ValueError("weight or bias is not finite: no input can be read from such a gradient")
     active = bias != 0
     return weight[active] / bias[active, None]
 

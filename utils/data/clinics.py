@@ -102,7 +102,7 @@ def split_by_department(
         )
     departments = sorted(set(patients["department"]))
     n = len(departments)
-    count = whole_number("count of clinics", count, 1, max(1, len(patients)))
+    count = whole_number("count of clinics", count, 1, 100_000)
     seed = seed_number(seed)
     each = whole_number(f"each of {n} departments", each, 1, n)
     times = count // n
@@ -158,4 +158,4 @@ def organ_system_of(clinic: str) -> str:
     Raises:
         ValueError: if it is no text.
     """
-    return re.sub(r" \d+$", "", text("clinic, a clinic's name,", clinic))
+    return re.sub(r" \d+$", "", text("clinic", clinic))

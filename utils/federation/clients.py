@@ -45,23 +45,21 @@ def classifier_app(
         TypeError: if what should be a function is none, or a setting is unknown.
     """
     of_context = "lambda context: parts[context.node_config['partition-id']]"
-    given = {"data_of": data_of, "test_data_of": test_data_of, "measure": measure}
-    for name, value in given.items():
-        if value is not None or name == "data_of":
-            function(
-                name, value, of_context if name != "measure" else "lambda received, trained: {}"
-            )
-    if isinstance(make_model, nn.Module) or not isinstance(
-        model := function("make_model", make_model, "DigitClassifier")(), nn.Module
-    ):
-        raise TypeError(
-            f"make_model is {shown(make_model)}; it must be a function that makes a model, such as "
-            "DigitClassifier (without parentheses)"
-        )
+    function("data_of", data_of, of_context)
+    if test_data_of is not None:
+        function("test_data_of", test_data_of, of_context)
+    if measure is not None:
+        function("measure", measure, "lambda received, trained: {'length': 0.1}")
     unknown = training.keys() - inspect.signature(train).parameters.keys()
     if unknown:
         raise TypeError(f"{sorted(unknown)} are no settings of train; known are {_SETTINGS}")
     app = ClientApp(mods=functions("mods", mods, "Flower mods"))
+    model = None if isinstance(make_model, nn.Module) else function("make_model", make_model)()
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"make_model is {shown(make_model)}; it must be a function that makes a model, such as "
+            "make_model=DigitClassifier, without parentheses"
+        )
 
     @app.train()
     def train_client(message: Message, context: Context) -> Message:
