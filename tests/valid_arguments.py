@@ -456,8 +456,6 @@ CALLS = {
         "update_of": Call(federation.update_of, given(received=arrays, trained=arrays)),
     },
     "learning": {
-        "DigitCNN": Call(learning.DigitCNN, given()),
-        "DigitClassifier": Call(learning.DigitClassifier, given()),
         "confusion_matrix": Call(learning.confusion_matrix, given(model=model, dataset=images)),
         "ensemble_accuracy": Call(
             learning.ensemble_accuracy, given(models=lambda: [model(), model()], dataset=images)
