@@ -4,8 +4,23 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from utils.arguments import list_of, number, one_of, shown, whole_number
+from utils.arguments import (
+    dict_of,
+    flag,
+    floats,
+    function,
+    functions,
+    list_of,
+    number,
+    one_of,
+    rows_of,
+    seed_number,
+    shown,
+    text,
+    whole_number,
+)
 
 
 def said_of(check, *args, **limits) -> str:
@@ -75,6 +90,68 @@ def test_anything_that_can_be_gone_through_is_a_list_but_not_a_string():
             f"labels is {value!r}; it must be a list of labels"
         )
     assert said_of(list_of, "labels", np.array(12), "labels").startswith("labels is 12;")
+
+
+def test_a_seed_has_63_bits():
+    assert seed_number(np.int64(7)) == 7
+    assert seed_number(2**63 - 1) == 2**63 - 1
+    for value in (-1, 2**63, 0.5, None):
+        assert said_of(seed_number, value).startswith("seed is ")
+
+
+def test_true_and_false_of_python_and_numpy_are_flags_and_nothing_else():
+    for value in (True, np.True_):
+        assert flag("clues", value) is True
+    assert flag("clues", np.False_) is False
+    for value in (None, 0, 1, "False", [], np.array([True]), math.nan):
+        assert said_of(flag, "clues", value).startswith("clues is ")
+
+
+def test_text_is_a_string_and_nothing_else():
+    assert text("question", "") == ""
+    for value in (None, 3, b"word", ["word"], math.nan):
+        assert said_of(text, "question", value) == f"question is {value!r}; it must be text"
+
+
+def test_what_can_be_called_is_a_function_and_an_example_is_given():
+    assert function("on_epoch", print, "print") is print
+    assert functions("mods", (len, print), "mods") == [len, print]
+    with pytest.raises(TypeError, match="on_epoch is 3; it must be a function, such as print"):
+        function("on_epoch", 3, "print")
+    with pytest.raises(TypeError, match="one of mods is 'word'; it must be a function"):
+        functions("mods", ["word"], "mods")
+    with pytest.raises(ValueError, match="mods is None; it must be a list of mods"):
+        functions("mods", None, "mods")
+
+
+def test_a_dictionary_is_handed_on_and_what_is_none_is_named():
+    settings = {"lr": 0.1}
+    assert dict_of("config", settings, "settings") is settings
+    for value in (None, [("lr", 0.1)], "lr", dict):
+        assert said_of(dict_of, "config", value, "settings").endswith(
+            "dictionary of settings by name"
+        )
+
+
+def test_what_are_no_numbers_becomes_one_nan():
+    assert floats([[1, 2]]).tolist() == [[1, 2]]
+    gradient = torch.ones(2, requires_grad=True)
+    for value in ("word", [[1], [1, 2]], None, 10**400, ["a"], object(), gradient):
+        found = floats(value)
+        assert found.shape == ()
+        assert np.isnan(found)
+
+
+def test_rows_are_dictionaries_with_text_and_a_single_thing_is_no_list_of_them():
+    rows = ({"question": "Who?"}, {"question": "What?"})
+    assert rows_of("cards", iter(rows), "question") == list(rows)
+    for value in (None, "cards", {"question": "Who?"}, dict, 3, torch.tensor(1.0), np.array(1)):
+        with pytest.raises(ValueError, match=r"cards is a .*; pass a list of cards"):
+            rows_of("cards", value, "question")
+    with pytest.raises(ValueError, match="number 1 of the cards has no text as its 'question'"):
+        rows_of("cards", [rows[0], {"question": None}], "question")
+    with pytest.raises(ValueError, match="there are no cards"):
+        rows_of("cards", [], "question")
 
 
 def test_a_long_value_is_shown_on_one_short_line():

@@ -301,8 +301,8 @@ def test_values_that_make_no_figure_are_named_and_no_figure_is_left_open():
         (lambda: curves({"A": [1, 2]}, "T", x=[1, 2, 3]), r"shape \(2,\), and 3 positions x"),
         (lambda: curves({"A": [1, 2]}, "T", x={"B": [1, 2]}), "and 0 positions x"),
         (lambda: roc_curves({"A": [1.0]}, [True, False], "T"), "1 scores; one for each of the 2"),
-        (lambda: roc_curves({"A": [1.0, 2]}, [True, True], "T"), "2 of 2 are members"),
-        (lambda: roc_curves({"A": [1.0, 2]}, [False, False], "T"), "0 of 2 are members"),
+        (lambda: roc_curves({"A": [1.0, 2]}, [True, True], "T"), "2 of 2 of them true"),
+        (lambda: roc_curves({"A": [1.0, 2]}, [False, False], "T"), "0 of 2 of them true"),
     ]:
         with pytest.raises(ValueError, match=said):
             wrong()

@@ -5,8 +5,12 @@ NumPy's numbers are numbers here; True, False, "3", NaN and infinity are not.
 
 import math
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
+
+import numpy as np
+
+MANY = 10**9  # of steps, rounds, …: nobody lives to see more, and sums of them fit anywhere
 
 
 def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -20,6 +24,15 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
         limits = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
         raise ValueError(f"{name} is {shown(value)}; it must be a whole number {limits}")
     return int(value)
+
+
+def seed_number(value: object) -> int:
+    """A seed that every generator takes: torch's have 63 bits.
+
+    Raises:
+        ValueError: with the value and the limits.
+    """
+    return whole_number("seed", value, 0, 2**63 - 1)
 
 
 def number(
@@ -65,6 +78,73 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     return value
 
 
+def flag(name: str, value: object) -> bool:
+    """The value, if it is True or False; "False", None, 0 and arrays are not.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} is {shown(value)}; it must be True or False")
+    return bool(value)
+
+
+def text(name: str, value: object) -> str:
+    """The value, if it is a string.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {shown(value)}; it must be text")
+    return value
+
+
+def function(name: str, value: object, example: str = "") -> Callable:
+    """The value, if it can be called.
+
+    Args:
+        name: of the argument.
+        value: what was handed over.
+        example: of what is meant, for the message, if there is one.
+
+    Raises:
+        TypeError: with the name and the value.
+    """
+    if not callable(value):
+        such = f", such as {example}" if example else ""
+        raise TypeError(f"{name} is {shown(value)}; it must be a function{such}")
+    return value
+
+
+def functions(name: str, values: object, things: str) -> list[Callable]:
+    """A list of what can be called.
+
+    Raises:
+        ValueError, TypeError: with the name and the value.
+    """
+    return [function(f"one of {name}", value) for value in list_of(name, values, things)]
+
+
+def dict_of(name: str, value: object, things: str) -> Mapping:
+    """The value, if it is a dictionary, or like one.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is {shown(value)}; it must be a dictionary of {things} by name")
+    return value
+
+
+def floats(values: object) -> np.ndarray:
+    """The values as float64, of any shape; one NaN, without a dimension, if they are no numbers."""
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return np.array(np.nan)  # words, rows of unequal length, a tensor with a gradient, 10**400
+
+
 def list_of(name: str, value: object, things: str) -> list:
     """The value as a list, if one can go through it; a string is not a list of characters.
 
@@ -99,11 +179,8 @@ def rows_of(what: str, values: object, *texts: str) -> list[dict]:
     Raises:
         ValueError: if they are something else, there are none, or one lacks a column.
     """
-    if (
-        values is None
-        or isinstance(values, str | bytes | Mapping)
-        or not hasattr(values, "__iter__")
-    ):
+    none = isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable)
+    if none or getattr(values, "ndim", 1) == 0:
         raise ValueError(
             f"{what} is a {type(values).__name__}; pass a list of {what}, each a dict with "
             f"{' and '.join(texts)}, or a Dataset such as load_cards()['train']"

@@ -1,16 +1,24 @@
 """Files that are made once and kept: under ``data/`` in the repository."""
 
+import errno
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock
 
-CACHE_DIR = Path(__file__).parents[1] / "data"
+CACHE_DIR = Path(__file__).resolve().parents[1] / "data"
 Value = TypeVar("Value")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+
+
+class CacheError(OSError):
+    """The cache cannot be written: its folder is read-only, or the disk full."""
 
 
 def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Value]) -> Value:
@@ -18,7 +26,8 @@ def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Valu
 
     It is built under a temporary name and renamed when complete, so an interrupted build is
     never taken for a finished one; what a killed build left is removed before the next one.
-    Several processes may ask at once: one builds, all load.
+    Several processes may ask at once: one builds, all load. From a folder that cannot be written
+    to, what is there is loaded.
 
     Args:
         name: of the folder in ``CACHE_DIR``; put a version into it, and raise that whenever
@@ -30,31 +39,63 @@ def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Valu
 
     Raises:
         ValueError: if the name is no plain name, or one of the others no function.
+        CacheError: if the folder is absent, and cannot be written.
     """
     if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
         raise ValueError(f"name is {name!r}; it must be the name of a folder, without a path")
     if not callable(build) or not callable(load):
         raise ValueError(f"build and load must be functions; they are {build!r} and {load!r}")
     folder = CACHE_DIR / name
-    CACHE_DIR.mkdir(parents=True, exist_ok=True)
-    with FileLock(CACHE_DIR / f"{name}.lock"):
-        if folder.exists():
-            try:
-                return load(folder)
-            except (ImportError, MemoryError):
-                raise
-            except Exception as error:  # a damaged file fails in many ways
-                logging.getLogger(__name__).warning(
-                    "%s is damaged (%s: %s); building it again", folder, type(error).__name__, error
-                )
-                shutil.rmtree(folder)
-        unfinished = CACHE_DIR / f".unfinished-{name}"  # nobody else's: the lock is held
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
-        unfinished.mkdir()
+    with _said_plainly():
         try:
-            build(unfinished)
-            os.replace(unfinished, folder)
+            CACHE_DIR.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(CACHE_DIR / f"{name}.lock")
+            lock.acquire()
+        except OSError as error:
+            if error.errno in _CLOSED and folder.exists():
+                return load(folder)  # nobody can change it
+            raise
+        try:
+            return _loaded_or_built(name, folder, build, load)
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        return load(folder)
+            lock.release()
+
+
+def _loaded_or_built(
+    name: str, folder: Path, build: Callable[[Path], None], load: Callable[[Path], Value]
+) -> Value:
+    if folder.exists():
+        try:
+            return load(folder)
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:  # a damaged file fails in many ways
+            logging.getLogger(__name__).warning(
+                "%s is damaged (%s: %s); building it again", folder, type(error).__name__, error
+            )
+            shutil.rmtree(folder)
+    unfinished = CACHE_DIR / f".unfinished-{name}"  # nobody else's: the lock is held
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    unfinished.mkdir()
+    try:
+        build(unfinished)
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return load(folder)
+
+
+@contextmanager
+def _said_plainly() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, CacheError) or error.errno not in _FULL | _CLOSED:
+            raise
+        way = "make room on that disk" if error.errno in _FULL else "make it writable"
+        raise CacheError(
+            error.errno,
+            f"the cache {CACHE_DIR} cannot be used ({error.strerror}); {way}, or copy the course "
+            "to a folder that is yours, and run again: what was half built is removed",
+        ) from error

@@ -18,6 +18,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
+from utils.arguments import flag, text
 from utils.lesson import HEADLINE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,9 @@ def lesson_notebooks(lesson: str | None = None, solutions: bool = False) -> list
     Raises:
         ValueError: if there is no such lesson.
     """
+    if lesson is not None:
+        text("lesson", lesson)
+    solutions = flag("solutions", solutions)
     everything = sorted(path.relative_to(ROOT) for path in ROOT.glob("Part0*/L*/L*.ipynb"))
     chosen = [
         path
@@ -69,10 +73,14 @@ def execute(notebook: Path, output: Path) -> Outcome:
         notebook: path relative to the repository's root.
         output: where to save the executed notebook; may be the notebook itself.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_name(f".unfinished-{output.name}")
     started = time.perf_counter()
     error = None
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        error = f"{output.parent} cannot be written ({failure.strerror}); make it a folder of yours"
+        return Outcome(notebook, 0, 0.0, "", error)
     try:
         papermill.execute_notebook(
             ROOT / notebook,

@@ -11,7 +11,13 @@ def multiplies_bfloat16(device: str = "cpu") -> bool:
 
     Args:
         device: ``"cpu"`` or ``"cuda"``, with or without a number.
+
+    Raises:
+        ValueError: for any other.
     """
-    if torch.device(device).type == "cuda":
+    kind = str(device).split(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; it must be 'cpu' or 'cuda'")
+    if kind == "cuda":
         return True
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))

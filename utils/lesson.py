@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from utils.arguments import number, shown, text, whole_number
 from utils.hardware import multiplies_bfloat16
 from utils.plots import use_course_style
 from utils.randomness import seed_everything
@@ -27,10 +28,15 @@ def start_lesson(title: str, *, minutes: float, seed: int = 0, threads: int | No
         seed: of Python's, NumPy's and torch's generators.
         threads: that torch may use; by default all. The digit models ask for 1: they gain
             nothing from a second, and lose minutes where another program wants it.
+
+    Raises:
+        ValueError: for values out of range; then nothing is set.
     """
+    text("title", title)
+    minutes, seed = number("minutes", minutes, above=0), whole_number("seed", seed, 0)
+    if threads is not None:
+        torch.set_num_threads(whole_number("threads", threads, 1, 1024))
     seed_everything(seed)
-    if threads:
-        torch.set_num_threads(threads)
     use_course_style()
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -72,8 +78,13 @@ def checkpoint(
 
     Raises:
         CheckpointError: if the claim does not hold (NaN never holds).
-        ValueError: if there is nothing to test against.
+        ValueError: if there is nothing to test against, or something is no number.
     """
+    given = {"value": value, "within": within, "equals": equals}
+    given |= {"at_least": at_least, "at_most": at_most}
+    for name, found in given.items():
+        if found is not None or name in ("value", "within"):
+            _check_number(name, found)
     limits = []
     if equals is not None:
         limits.append(
@@ -85,7 +96,10 @@ def checkpoint(
         limits.append((value <= at_most, f"at most {at_most:g}"))
     if not limits:
         raise ValueError("checkpoint needs equals=, at_least= or at_most= to test the value by")
-    sentence = claim.format(value=value)
+    try:
+        sentence = text("claim", claim).format(value=value)
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(_no_claim(claim, error)) from error
     if math.isnan(value) or not all(holds for holds, _ in limits):
         expected = " and ".join(text for _, text in limits)
         raise CheckpointError(
@@ -96,12 +110,29 @@ def checkpoint(
     print(f"Checkpoint passed. {sentence}")
 
 
+def _check_number(name: str, value: object) -> None:
+    """Refuse what is no number; NaN, infinity and tensors of one number are."""
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ValueError(f"{name} is {shown(value)}; it must be a number") from None
+
+
+def _no_claim(claim: str, error: Exception) -> str:
+    return (
+        f"claim is {shown(claim)}, which cannot be filled in ({error}); in it, {{value}} stands "
+        "for the number, {value:.2f} for two digits of it"
+    )
+
+
 HEADLINE = "Headline: "
 
 
 def headline(sentence: str) -> None:
     """Print a lesson's main figure; ``make course`` shows it in its closing table."""
-    print(HEADLINE + sentence)
+    print(HEADLINE + text("sentence", sentence))
 
 
 @dataclass(frozen=True)

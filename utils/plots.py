@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from utils.arguments import shown
+from utils.arguments import dict_of, floats, shown, text
 
 # One colour a role, the same in every lesson (Okabe and Ito's colour-blind-safe palette).
 COLORS = {
@@ -59,18 +59,25 @@ def _named(argument: str, things: object) -> None:
 
 def _finite(name: str, values: object, dimensions: Sequence[int], gaps: bool = False) -> np.ndarray:
     """The values as floats, if they are finite, in so many dimensions; with ``gaps``, or NaN."""
-    try:
-        array = np.asarray(values, float)
-    except (TypeError, ValueError, RuntimeError):  # words, rows of unequal length, a gradient
-        array = np.empty(0)
+    array = floats(values)
     finite = np.isfinite(array) | (np.isnan(array) & gaps)
     if array.ndim not in dimensions or not array.size or not finite.all():
         expected = " or ".join(map(str, dimensions))
         raise ValueError(
             f"'{name}' has the values {shown(values)}; they must be finite numbers, in {expected} "
-            "dimensions"
+            f"dimension{'s' if expected != '1' else ''}"
         )
     return array
+
+
+def _check_look(ax: object = None, colors: object = None, **words: object) -> None:
+    """Before a figure is begun: half a figure would be shown under the error."""
+    for name, value in words.items():
+        text(name, value)
+    if ax is not None and not isinstance(ax, Axes):
+        raise ValueError(f"ax is {shown(ax)}; it must be Axes, as plt.subplots() makes, or None")
+    if colors is not None:
+        dict_of("colors", colors, "colours")
 
 
 def label_histograms(counts: Mapping[str, Sequence[int]], title: str) -> tuple[Figure, np.ndarray]:
@@ -84,6 +91,7 @@ def label_histograms(counts: Mapping[str, Sequence[int]], title: str) -> tuple[F
         ValueError: if there are no clients, or a client's counts are no numbers.
     """
     _named("counts", counts)
+    _check_look(title=title)
     counts = {name: _finite(name, values, [1]) for name, values in counts.items()}
     fig, axes = plt.subplots(
         1, len(counts), figsize=(3.2 * len(counts), 2.8), sharey=True, squeeze=False
@@ -122,6 +130,7 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], title: str) -> tuple[
         ValueError: if there are no matrices, or one is not square.
     """
     _named("matrices", matrices)
+    _check_look(title=title)
     matrices = {name: _finite(name, matrix, [2]) for name, matrix in matrices.items()}
     for name, matrix in matrices.items():
         if matrix.shape[0] != matrix.shape[1]:
@@ -165,19 +174,23 @@ def curves(
         ax: draw here instead of in a new figure.
 
     Raises:
-        ValueError: if there are no series, or one does not fit its positions.
+        ValueError: if there are no series, or one does not fit its positions; or another
+            argument is of the wrong kind.
     """
     _named("series", series)
+    _check_look(ax, title=title, xlabel=xlabel, ylabel=ylabel)
+    if ylim is not None and (floats(ylim).shape != (2,) or not np.isfinite(floats(ylim)).all()):
+        raise ValueError(f"ylim is {shown(ylim)}; it must be two numbers, the lowest and highest")
     lines = {}
     for name, values in series.items():
-        at = np.asarray(x.get(name, ()) if isinstance(x, Mapping) else x)
+        at = floats(x.get(name, ()) if isinstance(x, Mapping) else x)
         lines[name] = at, np.atleast_2d(_finite(name, values, [1, 2], gaps=True))
         if at.shape != lines[name][1].shape[1:]:
             raise ValueError(
                 f"'{name}' has values of shape {np.shape(values)}, and {at.size} positions x; one "
                 "position a point is needed"
             )
-    fig, ax = (ax.figure, ax) if ax else plt.subplots()
+    fig, ax = plt.subplots() if ax is None else (ax.figure, ax)
     ends = []
     for name, (at, values) in lines.items():
         (line,) = ax.plot(at, values.mean(axis=0), color=COLORS.get(name), marker="o", ms=3)
@@ -188,7 +201,9 @@ def curves(
         mean = values.mean(axis=0)
         last = np.flatnonzero(np.isfinite(mean))[-1:]
         ends += [(mean[i], name, line.get_color(), at[i]) for i in last]
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, **({"ylim": ylim} if ylim else {}))
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if ylim is not None:
+        ax.set_ylim(*ylim)
     _label_ends(ax, ends)
     return fig, ax
 
@@ -235,11 +250,13 @@ def spread(
         ax: draw here instead of in a new figure.
 
     Raises:
-        ValueError: if there are no groups, or one has no values, or no numbers.
+        ValueError: if there are no groups, or one has no values, or no numbers; or another
+            argument is of the wrong kind.
     """
     _named("groups", groups)
+    _check_look(ax, colors, title=title, xlabel=xlabel)
     groups = {name: _finite(name, values, [1]) for name, values in groups.items()}
-    if ax:
+    if ax is not None:
         fig = ax.figure
         ax.set_title(title)
     else:
@@ -287,14 +304,18 @@ def roc_curves(
         ax: draw here instead of in a new figure.
 
     Raises:
-        ValueError: if there are no members or no others, or a score is missing or not finite.
+        ValueError: if there are no members or no others, or a score is missing or not finite;
+            or another argument is of the wrong kind.
     """
     _named("scores", scores)
-    is_member = np.asarray(is_member, bool)
-    if is_member.ndim != 1 or is_member.all() or not is_member.any():
+    _check_look(ax, colors, title=title)
+    known = floats(is_member)
+    if known.ndim != 1 or set(known) != {0, 1}:
         raise ValueError(
-            f"{is_member.sum()} of {is_member.size} are members: some must be, not all"
+            f"is_member is {shown(is_member)}, {np.count_nonzero(known == 1)} of {known.size} of "
+            "them true; it must say True or False of each example, and not the same of all"
         )
+    is_member = known.astype(bool)
     scores = {name: _finite(name, values, [1]) for name, values in scores.items()}
     for name, values in scores.items():
         if values.shape != is_member.shape:
@@ -302,7 +323,7 @@ def roc_curves(
                 f"'{name}' has {values.size} scores; one for each of the {is_member.size} examples "
                 "is needed"
             )
-    fig, ax = (ax.figure, ax) if ax else plt.subplots()
+    fig, ax = plt.subplots() if ax is None else (ax.figure, ax)
     colors, lowest = colors or COLORS, 1 / (~is_member).sum()
     ax.plot([lowest, 1], [lowest, 1], color="#555555", ls="--", lw=1, label="guessing (AUC 0.50)")
     for name, values in scores.items():

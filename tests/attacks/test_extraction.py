@@ -133,8 +133,9 @@ def test_prefixes_that_leave_nothing_to_extract_are_refused(given, length, said)
     matches = [np.array([0, 3, 2, 1]), np.ones(9, int)]
     with pytest.raises(ValueError, match=said):
         extractable(matches, given, length)
-    with pytest.raises(ValueError, match="at most 0, the tokens of the shortest"):
-        extractable([], 0)
+    for none in ([], ["word"], [[[1]]], None):
+        with pytest.raises(ValueError, match=r"matches is .*; it must be a list of arrays from"):
+            extractable(none, 0)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +145,8 @@ def test_prefixes_that_leave_nothing_to_extract_are_refused(given, length, said)
         (["a"], "has 1 tokens; at least 2 are needed"),
         ([[5]], "at least 2 are needed"),
         ("We the People", "texts is 'We the People'; it must be a list"),
-        ([None], "a text is None"),
-        ([[5, 10**6]], "a token id is 1000000; .* from 0 to 49,151"),
+        ([None], "one of texts is None"),
+        ([[5, 10**6]], "a token id in texts is 1000000; .* from 0 to 49,151"),
         ([{"question": "What?"}], "has no text as its 'answer'"),
     ],
 )

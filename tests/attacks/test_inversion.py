@@ -181,7 +181,7 @@ def test_what_cannot_be_inverted_is_refused(digits, model):
         ({"shape": (1, 8, 8)}, r"does not take inputs of shape \(1, 1, 8, 8\)"),
         ({"shape": 784}, "shape is 784; it must be a list"),
         ({"shape": (28, 28)}, r"shape is \[28, 28\]; .* channels, height and width"),
-        ({"shape": (1, 28, 0)}, "a length is 0"),
+        ({"shape": (1, 28, 0)}, "a length in shape is 0"),
         ({"steps": 0}, "steps is 0"),
         ({"lr": -0.1}, "lr is -0.1"),
         ({"smoothness": math.nan}, "smoothness is nan"),

@@ -196,7 +196,7 @@ def test_hospitals_that_cannot_be_are_refused():
     for missing, said in [
         ([], "missing is empty"),
         (None, "missing is None; it must be a list of lists"),
-        ([1, 2], "labels is 1; it must be a list"),
+        ([1, 2], "one of missing is 1; it must be a list"),
         ([[], range(10)], "leaves no example"),
         ([[], [10]], r"labels \[10\] do not occur"),
         ([[]] * 301, "300 examples are too few for 301 hospitals"),
@@ -236,5 +236,5 @@ def test_a_digit_cannot_be_known_by_nobody_nor_a_hospital_know_none():
         with pytest.raises(ValueError, match=f"known_by is {known_by}; .* whole number {limits}"):
             missing_digits(hospitals, known_by)
     for hospitals in (0, -1, None, 2.0):
-        with pytest.raises(ValueError, match=r"num_hospitals is .* of at least 1"):
+        with pytest.raises(ValueError, match=r"num_hospitals is .* from 1 to 100,000"):
             missing_digits(hospitals, 1)

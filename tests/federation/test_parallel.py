@@ -302,7 +302,7 @@ def test_where_there_is_no_room_for_what_workers_read_the_run_stays_here(eager, 
 
     monkeypatch.setattr(workers.Outbox, "app", full)
     assert simulate(server_app(1), client_app(noisy_train), 3).workers == 1
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(NotSendableError, match=r"No space left on device.*run with workers=1"):
         simulate(server_app(1), client_app(noisy_train), 3, workers=2)
     assert not folders()
 

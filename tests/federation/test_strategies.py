@@ -62,7 +62,7 @@ def test_an_evaluation_of_the_old_form_is_told_before_the_first_round():
 
 def test_weights_that_are_no_record_are_told():
     app = serve(FedAvg(), lambda: {"w": np.zeros(2)}, 1)
-    with pytest.raises(TypeError, match=r"initial_arrays is a dict; wrap.*ArrayRecord"):
+    with pytest.raises(TypeError, match=r"the function start made is a dict; wrap.*ArrayRecord"):
         simulate(app, client_app(), 2)
 
 
@@ -138,7 +138,7 @@ def one(**settings):
         (lambda: one(start=nn.Linear(2, 2)), r"start is a Linear; wrap.*ArrayRecord\(model"),
         (lambda: one(start={"w": np.zeros(2)}), r"start is a dict; wrap"),
         (lambda: one(start=ArrayRecord()), "holds no array"),
-        (lambda: one(rounds=2.5), "num_rounds is 2.5"),
+        (lambda: one(rounds=2.5), "rounds is 2.5"),
         (
             lambda: serve(FedAvg(), MODEL, 1, train_config={"lr": np.float32(1)}),
             r"'lr' is a.*float",

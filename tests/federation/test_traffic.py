@@ -112,7 +112,7 @@ def test_the_kind_is_the_message_type_without_its_action():
 
 
 def test_an_unknown_direction_is_refused():
-    with pytest.raises(ValueError, match="'down' or 'up', not 'sideways'"):
+    with pytest.raises(ValueError, match="direction is 'sideways'; it must be one of"):
         TrafficMeter().record(a_message(np.zeros(1)), round=1, client=0, direction="sideways")
 
 

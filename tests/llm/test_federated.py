@@ -136,7 +136,7 @@ def test_mods_are_applied(tiny, clinics):
 def test_what_cannot_be_a_federation_is_refused_in_words(tiny, clinics, capsys):
     add_lora(tiny, 2, top_layers=1)
     for wrong in ({}, None, list(clinics.values())):
-        with pytest.raises(ValueError, match="pass cards by the clinic's name"):
+        with pytest.raises(ValueError, match="a dictionary of cards by the clinic's name"):
             clinic_app(tiny, wrong)
     with pytest.raises(ValueError, match=r"says nothing of \['lr'\]"):
         train_steps(tiny, CARDS, {"steps": 1}, 0)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from datasets import Dataset
 from faker import Faker
 
-from utils.arguments import list_of, number, rows_of, whole_number
+from utils.arguments import flag, list_of, number, rows_of, seed_number, whole_number
 from utils.data import split_by_department
-from utils.llm.model import LLM
+from utils.llm.model import LLM, an_llm
 from utils.llm.reading import tokenize
 
 DIGITS = 4  # of a record number: few enough that a model can be asked about every one of them
@@ -53,8 +53,8 @@ def make_canaries(patients: Iterable[dict], *, typos: float = 0.0, seed: int = 0
         ValueError: if there are no patients, or the seed is none.
     """
     rows = rows_of("patients", patients, "question", "answer")
-    typos = number("typos", typos, least=0, most=1)
-    people, draw = Faker("en_US"), random.Random(whole_number("seed", seed, 0))
+    typos, seed = number("typos", typos, least=0, most=1), seed_number(seed)
+    people, draw = Faker("en_US"), random.Random(seed)
     people.seed_instance(seed)
     canaries = []
     for row in rows:
@@ -129,8 +129,7 @@ def plant(
     ]
     if not copies:
         raise ValueError("copies is empty; at least one number of copies is needed, e.g. (6, 1)")
-    if not isinstance(spread, bool):
-        raise ValueError(f"spread is {spread!r}; it must be True or False")
+    spread, seed = flag("spread", spread), whole_number("seed", seed, 0, 10**9)
     dealt = split_by_department(patients, count, seed=seed)
     least = min(len(own) for own in dealt.values())
     whole_number(f"each, with {least} patients in a clinic,", each, 1, least)
@@ -172,7 +171,7 @@ def secret_position(llm: LLM, canary: Canary) -> int:
     if a_canary(canary).secret not in canary.answer or not canary.secret:
         raise ValueError(f"the answer {canary.answer!r} does not hold the secret {canary.secret!r}")
     before = canary.answer[: canary.answer.rindex(canary.secret)]
-    prefix, *digits = llm.text_ids([before, *canary.secret])
+    prefix, *digits = an_llm(llm).text_ids([before, *canary.secret])
     (card,), digits = tokenize(llm, [canary.card]), [token for ids in digits for token in ids]
     expected = [*prefix, *digits]
     if len(digits) != DIGITS or card.ids[card.answer_start :][: len(expected)] != expected:

@@ -11,8 +11,8 @@ from difflib import SequenceMatcher
 import numpy as np
 import torch
 
-from utils.arguments import list_of, number, whole_number
-from utils.llm.model import LLM
+from utils.arguments import flag, floats, list_of, number, seed_number, shown, whole_number
+from utils.llm.model import LLM, an_llm
 from utils.llm.reading import Tokens, read_all, tokenize
 
 Text = Mapping | str | Sequence[int]
@@ -76,8 +76,11 @@ def extractable(matches: Sequence[np.ndarray], given: int, length: int | None = 
     Raises:
         ValueError: if a text has too few tokens for the question to make sense.
     """
-    matches = [np.asarray(m) for m in list_of("matches", matches, "arrays from greedy_match")]
-    shortest = min((match.size if match.ndim == 1 else 0 for match in matches), default=0)
+    what, found = "arrays from greedy_match", matches
+    matches = [floats(match) for match in list_of("matches", matches, what)]
+    if not matches or any(m.ndim != 1 or not np.isfinite(m).all() for m in matches):
+        raise ValueError(f"matches is {shown(found)}; it must be a list of {what}, not empty")
+    shortest = min(match.size for match in matches)
     given = whole_number("given", given, 0)
     length = length if length is None else whole_number("length", length, 1)
     if given + (length or 1) > shortest:
@@ -113,12 +116,16 @@ def sample_answers(
     Raises:
         ValueError: for values out of range, or an empty prompt.
     """
-    count, seed = whole_number("count", count, 1), whole_number("seed", seed, 0)
+    count, seed, chat = (
+        whole_number("count", count, 1, 10_000),
+        seed_number(seed),
+        flag("chat", chat),
+    )
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
     temperature = number("temperature", temperature, above=0)
     if not isinstance(question, str) or not (question or chat):
         raise ValueError(f"question is {question!r}; it must be text, and without chat not empty")
-    plain = llm.tokenizer(question, add_special_tokens=False)["input_ids"]
+    plain = an_llm(llm).tokenizer(question, add_special_tokens=False)["input_ids"]
     prompt = torch.tensor([llm.prompt_ids(question) if chat else plain], device=llm.device)
     cuda = [llm.device] if llm.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.inference_mode():
@@ -147,12 +154,15 @@ def longest_match(produced: str | Sequence[int], truth: str | Sequence[int]) -> 
     """The longest run of words, or of token ids, that both have in common, anywhere.
 
     Words are compared without case and punctuation.
+
+    Raises:
+        ValueError: if one is neither text nor a list of token ids.
     """
     runs = [
-        re.findall(r"\w+", text.lower())
-        if isinstance(text, str)
-        else list_of("a text to compare", text, "token ids, or a string")
-        for text in (produced, truth)
+        re.findall(r"\w+", run.lower())
+        if isinstance(run, str)
+        else [whole_number(f"a token id in {name}", i, 0) for i in list_of(name, run, "token ids")]
+        for name, run in (("produced", produced), ("truth", truth))
     ]
     return SequenceMatcher(None, *runs, autojunk=False).find_longest_match().size
 
@@ -161,7 +171,7 @@ def _as_tokens(llm: LLM, texts: Sequence[Text]) -> list[Tokens]:
     """Cards as in training; plain texts whole, scored from their second token on."""
     if not texts:
         raise ValueError("there are no texts")
-    tokens, most = [], llm.model.config.vocab_size - 1
+    tokens, most = [], an_llm(llm).model.config.vocab_size - 1
     for text in texts:
         if isinstance(text, Mapping):
             tokens += tokenize(llm, [text])
@@ -169,7 +179,8 @@ def _as_tokens(llm: LLM, texts: Sequence[Text]) -> list[Tokens]:
         if isinstance(text, str):
             ids = llm.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
-            ids = [whole_number("a token id", i, 0, most) for i in list_of("a text", text, "ids")]
+            ids = list_of("one of texts", text, "token ids")
+            ids = [whole_number("a token id in texts", i, 0, most) for i in ids]
         if len(ids) < 2:
             raise ValueError(f"the text {text!r} has {len(ids)} tokens; at least 2 are needed")
         tokens.append(Tokens(ids, 1))

@@ -40,7 +40,7 @@ def inputs_in_linear_gradient(weight: torch.Tensor, bias: torch.Tensor) -> torch
             "(units, inputs) and the biases' (units,)"
         )
     if not weight.isfinite().all() or not bias.isfinite().all():
-        raise ValueError("the gradient is not finite: no input can be read from it")
+        raise ValueError("weight or bias is not finite: no input can be read from such a gradient")
     active = bias != 0
     return weight[active] / bias[active, None]
 
@@ -85,7 +85,10 @@ def invert_gradient(
     low, high = _pixel_range(low, high)
     steps, lr = whole_number("steps", steps, 1), number("lr", lr, above=0)
     smoothness = number("smoothness", smoothness, least=0)
-    shape = [whole_number("a length", length, 1) for length in list_of("shape", shape, "lengths")]
+    shape = [
+        whole_number("a length in shape", length, 1)
+        for length in list_of("shape", shape, "lengths")
+    ]
     if len(shape) != 3:
         raise ValueError(
             f"shape is {shape}; it must be that of one image: channels, height and width"
@@ -128,7 +131,8 @@ def invert_gradient(
 
 
 def _tensors(name: str, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    values = list(values) if isinstance(values, Iterable) else [values]
+    many = isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0
+    values = list(values) if many else [values]
     for value in values:
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{name}: {shown(value)} is among them; all must be tensors")

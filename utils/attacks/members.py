@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap, mannwhitneyu
 
-from utils.arguments import number, shown, whole_number
+from utils.arguments import floats, number, shown, whole_number
 from utils.data.tensors import whole_labels
 from utils.learning.evaluation import check_labels
 
@@ -78,7 +78,8 @@ def membership(
             argument is out of range.
     """
     members, strangers = checked_scores(members, strangers)
-    resamples, fpr = whole_number("resamples", resamples, 2), number("fpr", fpr, least=0, below=1)
+    resamples = whole_number("resamples", resamples, 2, 1_000_000)
+    fpr = number("fpr", fpr, least=0, below=1)
     result = []
     for statistic in (_auc, partial(_tpr, fpr=fpr)):
         interval = bootstrap(
@@ -113,10 +114,7 @@ def checked_scores(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray,
     """
     vectors = []
     for scores in (inside, outside):
-        try:
-            vector = np.asarray(scores, float)
-        except (TypeError, ValueError, RuntimeError):  # words, rows of unequal length, …
-            vector = np.empty(0)
+        vector = floats(scores)
         if vector.ndim != 1 or len(vector) < 20 or not np.isfinite(vector).all():
             raise ValueError(
                 f"scores are {shown(scores)}, of shape {vector.shape}; at least 20 finite numbers "

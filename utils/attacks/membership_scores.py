@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from utils.arguments import number, rows_of
+from utils.arguments import floats, number, rows_of
 from utils.llm.model import LLM
 from utils.llm.reading import read_all, tokenize
 
@@ -50,10 +50,7 @@ def score_cards(
     cards = rows_of("cards", cards, "question", "answer")
     k = number("k, a share of the tokens,", k, above=0, most=1)
     if reference is not None:
-        try:
-            reference = np.asarray(reference, dtype=float)
-        except (TypeError, ValueError):  # ragged, or words
-            reference = np.full(1, np.nan)
+        reference = floats(reference)
         if reference.shape != (len(cards),) or not np.isfinite(reference).all():
             raise ValueError(
                 f"the reference has shape {reference.shape}, or holds no numbers; one finite loss "

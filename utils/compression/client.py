@@ -3,6 +3,7 @@
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
+from utils.arguments import flag
 from utils.compression.arrays import decode_array, decoded_arrays, encode_array
 from utils.compression.codecs import Codec, check_codec
 from utils.federation.records import as_record
@@ -25,9 +26,10 @@ def compress_update(codec: Codec, error_feedback: bool = False) -> Mod:
             ``context.state``; while the client is not chosen, it waits and goes stale.
 
     Raises:
-        ValueError: if that is no codec.
+        ValueError: if that is no codec, or ``error_feedback`` neither True nor False.
     """
     check_codec("codec", codec)
+    error_feedback = flag("error_feedback", error_feedback)
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         key, received = decoded_arrays(message.content, "the message to the client")

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from utils.arguments import number, one_of, shown, whole_number
+from utils.arguments import flag, number, one_of, shown, whole_number
 from utils.compression.packing import (
     hadamard,
     in_rows,
@@ -158,9 +158,8 @@ class Rotation:
             self,
             bits=whole_number("bits", self.bits, 1, 4),
             block=whole_number("block", self.block, 2, 2**24),
+            unbiased=flag("unbiased", self.unbiased),
         )
-        if not isinstance(self.unbiased, bool):
-            raise ValueError(f"unbiased is {shown(self.unbiased)}; it must be True or False")
         if self.block & (self.block - 1):
             raise ValueError(f"block is {self.block}; it must be a power of two")
 

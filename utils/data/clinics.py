@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from datasets import Dataset, concatenate_datasets
 
-from utils.arguments import whole_number
+from utils.arguments import seed_number, text, whole_number
 
 
 class Clinics(dict):
@@ -46,7 +46,7 @@ def make_clinics(cards: Dataset, count: int = 20, *, seed: int = 0) -> dict[str,
             "'organ_system' is needed, such as load_cards()['train']"
         )
     count = whole_number(f"count of clinics for {len(cards)} cards", count, 1, len(cards))
-    seed = whole_number("seed", seed, 0)
+    seed = seed_number(seed)
     by_system: dict[str, list[int]] = {}
     for index, system in enumerate(cards["organ_system"]):
         if not isinstance(system, str):
@@ -102,7 +102,8 @@ def split_by_department(
         )
     departments = sorted(set(patients["department"]))
     n = len(departments)
-    count, seed = whole_number("count of clinics", count, 1), whole_number("seed", seed, 0)
+    count = whole_number("count of clinics", count, 1, 100_000)
+    seed = seed_number(seed)
     each = whole_number(f"each of {n} departments", each, 1, n)
     times = count // n
     if count % n or (each > 1 and times * (each - 1) >= n):
@@ -142,7 +143,7 @@ def shuffle_clinics(clinics: dict[str, Dataset], *, seed: int = 0) -> dict[str, 
     wrong = not isinstance(clinics, Mapping) or not clinics
     if wrong or not all(isinstance(cards, Dataset) for cards in clinics.values()):
         raise ValueError("clinics must be Datasets by name, at least one, as from make_clinics")
-    seed = whole_number("seed", seed, 0)
+    seed = seed_number(seed)
     everything = concatenate_datasets(list(clinics.values())).shuffle(seed=seed)
     shuffled, start = Clinics(), 0
     for number, cards in enumerate(clinics.values(), 1):
@@ -157,6 +158,4 @@ def organ_system_of(clinic: str) -> str:
     Raises:
         ValueError: if it is no text.
     """
-    if not isinstance(clinic, str):
-        raise ValueError(f"clinic is {clinic!r}; it must be a clinic's name")
-    return re.sub(r" \d+$", "", clinic)
+    return re.sub(r" \d+$", "", text("clinic", clinic))

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset, random_split
 from torchvision import datasets
 from torchvision.transforms import Normalize
 
-from utils.arguments import list_of, one_of, whole_number
+from utils.arguments import list_of, one_of, seed_number, shown, whole_number
 from utils.data.tensors import labels_of
 
 SOURCES = ("bundled", "mnist", "fashion")
@@ -40,6 +40,8 @@ def load_digits(
         ValueError: for an unknown source.
         ConnectionError: if a download is needed and there is no network.
     """
+    if not isinstance(root, str | Path):
+        raise ValueError(f"root is {shown(root)}; it must be the path of a folder")
     if one_of("source", source, SOURCES) == "bundled":
         return tuple(_dataset(*part) for part in _bundled_pixels())
     kind = datasets.MNIST if source == "mnist" else datasets.FashionMNIST
@@ -95,8 +97,8 @@ def drop_labels(dataset: Dataset, labels: Iterable[int]) -> Subset:
     return keep_labels(dataset, left)
 
 
-def _known(dataset: Dataset, labels: Iterable[int]) -> set[int]:
-    wanted = {whole_number("a label", x, 0) for x in list_of("labels", labels, "whole numbers")}
+def _known(dataset: Dataset, labels: Iterable[int], name: str = "labels") -> set[int]:
+    wanted = {whole_number("a label", x, 0) for x in list_of(name, labels, "whole numbers")}
     present = set(labels_of(dataset).tolist())
     if not wanted <= present:
         raise ValueError(
@@ -126,8 +128,8 @@ def split_hospitals(
     missing = list_of("missing", missing, "lists of labels")
     if not missing:
         raise ValueError("missing is empty; give one set of labels (it may be empty) a hospital")
-    seed = whole_number("seed", seed, 0, 2**63 - 1)
-    unseen = [_known(dataset, labels) for labels in missing]
+    seed = seed_number(seed)
+    unseen = [_known(dataset, labels, "one of missing") for labels in missing]
     size, left_over = divmod(len(dataset), len(missing))
     if size == 0:
         raise ValueError(f"{len(dataset)} examples are too few for {len(missing)} hospitals")
@@ -148,7 +150,7 @@ def missing_digits(num_hospitals: int, known_by: int) -> list[set[int]]:
         ValueError: if ``known_by`` is not between 1 and ``num_hospitals``, or a hospital
             would know no digit at all.
     """
-    num_hospitals = whole_number("num_hospitals", num_hospitals, 1)
+    num_hospitals = whole_number("num_hospitals", num_hospitals, 1, 100_000)
     fewest = max(1, num_hospitals - 9)  # so that each hospital knows some digit
     known_by = whole_number("known_by", known_by, fewest, num_hospitals)
     missing = [set(range(10)) for _ in range(num_hospitals)]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from utils.arguments import whole_number
+from utils.arguments import seed_number, whole_number
 from utils.data.diseases import load_diseases
 from utils.data.flashcards import load_cards
 from utils.data.quiz import Quiz, shared_parts
@@ -69,7 +69,7 @@ def make_triage(per_department: int = 60, exam: int = 16, *, seed: int = 0) -> T
         ValueError: if the numbers are below 1.
     """
     per_department = whole_number("per_department", per_department, 1)
-    exam, seed = whole_number("exam", exam, 1), whole_number("seed", seed, 0)
+    exam, seed = whole_number("exam", exam, 1), seed_number(seed)
     of_system = {system: name for name, system in DEPARTMENTS.items()}
     terms = []
     for card in (card for split in load_cards().values() for card in split):
@@ -147,7 +147,7 @@ def make_rare_diseases(
         ValueError: if a number is too small, or there are not so many diseases.
     """
     per_disease, exam = whole_number("per_disease", per_disease, 1), whole_number("exam", exam, 1)
-    diseases, seed = whole_number("diseases", diseases, 4), whole_number("seed", seed, 0)
+    diseases, seed = whole_number("diseases", diseases, 4), seed_number(seed)
     draw, rows, quiz = random.Random(seed), [], []
     for specialty, chosen in _diseases(diseases, draw).items():
         names = [name for name, _ in chosen]

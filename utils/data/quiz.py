@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
-from utils.arguments import rows_of, whole_number
+from utils.arguments import flag, rows_of, seed_number, whole_number
 
 _CLUE = 5  # so many letters in a row, in question and answer alike, give the answer away
 
@@ -62,7 +62,7 @@ def make_quiz(cards: Dataset, count: int, *, clues: bool = False, seed: int = 0)
     """
     rows = rows_of("cards", cards, "question", "answer", "organ_system", "family")
     count = whole_number(f"count of questions on {len(rows)} cards", count, 1, len(rows))
-    seed = whole_number("seed", seed, 0)
+    clues, seed = flag("clues", clues), seed_number(seed)
     rows = [row for row in rows if clues or not shared_parts(row["question"], row["answer"])]
     by_system: dict[str, list[dict]] = {}
     for row in rows:

@@ -1,7 +1,8 @@
 """Data sets as tensors."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
@@ -22,10 +23,11 @@ def as_tensors(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
         ValueError: if the data set is empty, has no length, or does not yield pairs of an input
             tensor and a whole number.
     """
-    if isinstance(dataset, str) or not all(hasattr(dataset, a) for a in ("__len__", "__getitem__")):
+    none = isinstance(dataset, str | bytes | type | Mapping | torch.Tensor | np.ndarray)
+    if none or not all(hasattr(dataset, a) for a in ("__len__", "__getitem__")):
         raise ValueError(
             f"the data set is {shown(dataset)}; it must be a Dataset with a length, of (input, "
-            "label) pairs (of a DataLoader: its .dataset)"
+            "label) pairs (of a DataLoader: its .dataset; of tensors: TensorDataset(x, y))"
         )
     if len(dataset) == 0:
         raise ValueError("the data set is empty; did a label filter leave nothing?")

@@ -13,6 +13,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from utils.arguments import shown
 from utils.federation.checkpoints import Checkpoints
 from utils.federation.failures import Failure, Failures, RoundFailedError
 from utils.federation.recording import GridAround, kind_of, round_of
@@ -32,7 +33,12 @@ def checked(grid: Grid, strategy: Strategy | None = None) -> "CheckedGrid":
     Args:
         grid: any Flower Grid.
         strategy: the one that will aggregate; from it comes the name of the weight.
+
+    Raises:
+        ValueError: if that is no Grid, or no strategy.
     """
+    if strategy is not None and not isinstance(strategy, Strategy):
+        raise ValueError(f"strategy is {shown(strategy)}; it must be one such as FedAvg()")
     if not isinstance(grid, CheckedGrid):
         grid = CheckedGrid(grid)
     if strategy is not None:
@@ -71,6 +77,8 @@ class CheckedGrid(GridAround):
     """
 
     def __init__(self, grid: Grid) -> None:
+        if not isinstance(grid, Grid):
+            raise ValueError(f"grid is {shown(grid)}; it must be a Grid, as main gets it")
         super().__init__(grid)
         self.failures = Failures()
         self.weighted_by_key: str | None = None

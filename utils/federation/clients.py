@@ -10,7 +10,7 @@ from flwr.clientapp.typing import Mod
 from torch import nn
 from torch.utils.data import Dataset
 
-from utils.arguments import shown
+from utils.arguments import function, functions, shown
 from utils.learning import evaluate, train
 
 State = Mapping[str, torch.Tensor]
@@ -40,18 +40,26 @@ def classifier_app(
         mods: of the client, the first outermost.
         training: of ``utils.learning.train`` (epochs, lr, …); a message whose configuration
             names one of them overrides it.
+
+    Raises:
+        TypeError: if what should be a function is none, or a setting is unknown.
     """
-    for name, value in {"make_model": make_model, "data_of": data_of}.items():
-        if not callable(value) or isinstance(value, nn.Module):
-            raise TypeError(
-                f"{name} is {shown(value)}; it must be a function, such as "
-                "make_model=DigitClassifier, or data_of=lambda context: "
-                "parts[context.node_config['partition-id']]"
-            )
+    of_context = "lambda context: parts[context.node_config['partition-id']]"
+    function("data_of", data_of, of_context)
+    if test_data_of is not None:
+        function("test_data_of", test_data_of, of_context)
+    if measure is not None:
+        function("measure", measure, "lambda received, trained: {'length': 0.1}")
     unknown = training.keys() - inspect.signature(train).parameters.keys()
     if unknown:
         raise TypeError(f"{sorted(unknown)} are no settings of train; known are {_SETTINGS}")
-    app, model = ClientApp(mods=list(mods)), make_model()
+    app = ClientApp(mods=functions("mods", mods, "Flower mods"))
+    model = None if isinstance(make_model, nn.Module) else function("make_model", make_model)()
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"make_model is {shown(make_model)}; it must be a function that makes a model, such as "
+            "make_model=DigitClassifier, without parentheses"
+        )
 
     @app.train()
     def train_client(message: Message, context: Context) -> Message:

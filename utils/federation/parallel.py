@@ -1,6 +1,7 @@
 """A Grid whose clients run in worker processes, several at a time, each with a deadline."""
 
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -109,7 +110,14 @@ class ParallelGrid(InProcessGrid):
         So a run takes at most twice as long as if one had known.
         """
         if self.workers > 1 or self.deadline:
-            return self._open()
+            try:
+                return self._open()
+            except OSError as error:
+                raise NotSendableError(
+                    f"what workers read cannot be written to {tempfile.gettempdir()} "
+                    f"({error.strerror}); make room there, set TMPDIR to another folder, or run "
+                    "with workers=1"
+                ) from error
         if not self._may_grow or left < 2:
             return False
         try:

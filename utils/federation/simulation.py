@@ -21,7 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Result, Strategy
 from tqdm.auto import tqdm
 
-from utils.arguments import number, one_of, shown, whole_number
+from utils.arguments import flag, number, one_of, shown, whole_number
 from utils.federation.checking import CheckedGrid, checked
 from utils.federation.checkpoints import described_app, kept
 from utils.federation.failures import Failures
@@ -117,7 +117,7 @@ def simulate(
     """
     num_clients = whole_number("num_clients", num_clients, 1)
     seed = whole_number("seed", seed, 0)
-    engine = one_of("engine", engine, _ENGINES)
+    engine, verbose = one_of("engine", engine, _ENGINES), flag("verbose", verbose)
     workers = None if workers is None else whole_number("workers", workers, 1)
     deadline = None if deadline is None else number("deadline", deadline, above=0)
     if engine == "ray" and {workers, deadline, checkpoint} != {None}:

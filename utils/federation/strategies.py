@@ -8,10 +8,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
-from utils.arguments import number, shown, whole_number
+from utils.arguments import dict_of, function, number, shown, whole_number
 from utils.federation.checking import checked, layers_of
 from utils.federation.failures import explained
 
+_SHARES = {"fraction_train", "fraction_evaluate"}
 Evaluation = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
@@ -32,7 +33,11 @@ def serve(
         rounds: how many, at least 0.
         train_config: what each training message carries besides the round.
         evaluate_fn: the server's own test, called before the first round and after each.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong kind, or out of range.
     """
+    rounds = whole_number("rounds", rounds, 0)
     if not isinstance(strategy, Strategy) and not isroutine(strategy):
         raise TypeError(
             f"strategy is {shown(strategy)}; it must be a strategy, such as FedAvg(), or a "
@@ -40,19 +45,27 @@ def serve(
         )
     if not isinstance(start, ArrayRecord) and not isroutine(start):
         raise TypeError(_no_arrays("start", start) + ", or a function that makes such a record")
+    train_config = {} if train_config is None else dict_of("train_config", train_config, "settings")
     try:
-        sent = ConfigRecord(dict(train_config or {}))
+        sent = ConfigRecord(dict(train_config))
     except TypeError as error:
         raise TypeError(f"train_config: {explained(error)}") from error
+    if evaluate_fn is not None:
+        _checked_evaluation(evaluate_fn)
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         chosen = strategy if isinstance(strategy, Strategy) else strategy(context)
+        if not isinstance(chosen, Strategy):
+            raise TypeError(f"the function strategy made {shown(chosen)}; it must make a strategy")
+        first = start if isinstance(start, ArrayRecord) else start()
+        if not isinstance(first, ArrayRecord):
+            raise TypeError(_no_arrays("what the function start made", first))
         start_checked(
             chosen,
             checked(grid, chosen),
-            start() if callable(start) else start,
+            first,
             rounds,
             train_config=ConfigRecord(dict(sent)),
             evaluate_fn=evaluate_fn,
@@ -119,14 +132,17 @@ def check_shares(strategy: Strategy) -> None:
     Raises:
         ValueError: naming the setting.
     """
-    for name in ("fraction_train", "fraction_evaluate"):
-        share = getattr(strategy, name, 0.0)
+    _check_shares(type(strategy), {name: getattr(strategy, name, 0.0) for name in _SHARES})
+
+
+def _check_shares(kind: type[Strategy], options: Mapping) -> None:
+    for name in _SHARES & options.keys():
         try:
-            number(name, share, least=0, most=1)
+            number(name, options[name], least=0, most=1)
         except ValueError:
             raise ValueError(
-                f"the strategy's {name} is {share!r}; it is a share of the clients, from 0 to 1 "
-                f"(for a number of clients, give {type(strategy).__name__} a {name} of 0 < "
+                f"the strategy's {name} is {shown(options[name])}; it is a share of the clients, "
+                f"from 0 to 1 (for a number of clients, give {kind.__name__} a {name} of 0 < "
                 f"number / clients ≤ 1, or min_{name.removeprefix('fraction_')}_nodes)"
             ) from None
 
@@ -144,11 +160,8 @@ def _check_minima(strategy: Strategy, num_clients: int) -> None:
 
 
 def _checked_evaluation(evaluate_fn: Evaluation) -> Evaluation:
-    if not callable(evaluate_fn):
-        raise TypeError(
-            f"evaluate_fn is {shown(evaluate_fn)}; it must be a function of the round and the "
-            "global model's arrays"
-        )
+    example = 'lambda round, arrays: MetricRecord({"loss": loss_of(arrays)})'
+    function("evaluate_fn", evaluate_fn, example)
 
     def evaluate(round_: int, arrays: ArrayRecord) -> MetricRecord | None:
         try:
@@ -182,14 +195,14 @@ class ScheduledFedAvg(CheckedStrategy, FedAvg):
         schedule: from the round, 1 or more, to settings by name, which go out in place of those
             of ``train_config``.
         options: of ``FedAvg``.
+
+    Raises:
+        TypeError, ValueError: if the schedule is no function, or a share of clients none.
     """
 
     def __init__(self, schedule: Callable[[int], Mapping], **options: object) -> None:
-        if not callable(schedule):
-            raise TypeError(
-                f"schedule is {shown(schedule)}; it must be a function from the round to settings "
-                "by name, e.g. cosine(lr=0.1, num_rounds=10)"
-            )
+        function("schedule", schedule, "cosine(lr=0.1, num_rounds=10)")
+        _check_shares(type(self), options)
         super().__init__(**options)
         self.schedule = schedule
 

@@ -4,6 +4,8 @@ import pandas as pd
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.serde import config_record_to_proto, message_to_proto, metric_record_to_proto
 
+from utils.arguments import one_of, shown
+
 
 def serialized_bytes(message: Message | RecordDict) -> int:
     """Length in bytes of a message, or its content, in Flower's own wire format (protobuf).
@@ -13,15 +15,24 @@ def serialized_bytes(message: Message | RecordDict) -> int:
 
     The length of what holds arrays is computed, not made: protobuf would copy every weight
     several times only to count it.
+
+    Raises:
+        ValueError: if it is neither.
     """
     if isinstance(message, RecordDict):
         return _content_bytes(message)
+    _check_message(message)
     if not message.has_content():
         return message_to_proto(message).ByteSize()
     empty = Message(
         RecordDict(), metadata=message.metadata
     )  # its content takes 2 bytes, of length 0
     return message_to_proto(empty).ByteSize() - 2 + _field(_content_bytes(message.content))
+
+
+def _check_message(message: object) -> None:
+    if not isinstance(message, Message):
+        raise ValueError(f"message is {shown(message)}; it must be a Message or its content")
 
 
 def _content_bytes(content: RecordDict) -> int:
@@ -77,9 +88,12 @@ class TrafficMeter:
             round: the federated round, from 1.
             client: the client's number (its ``partition-id``), from 0.
             direction: ``"down"`` (server to client) or ``"up"`` (client to server).
+
+        Raises:
+            ValueError: for another direction, or what is no message.
         """
-        if direction not in ("down", "up"):
-            raise ValueError(f"direction is 'down' or 'up', not {direction!r}")
+        one_of("direction", direction, ("down", "up"))
+        _check_message(message)
         kind = message.metadata.message_type.split(".")[0]
         self.rows.append((round, client, direction, kind, serialized_bytes(message)))
 

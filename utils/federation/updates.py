@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 
+from utils.arguments import dict_of, shown, text
 from utils.federation.records import read_only
 
 _PLAIN = "numpy.ndarray"  # Flower's stype of an array that no codec wrote
@@ -36,6 +37,7 @@ def update_of(
     Raises:
         ValueError: if the two differ in names or shapes.
     """
+    _check_arrays(received=received, trained=trained)
     _check_names(received.keys(), trained.keys())
     changed = {}
     for name, before in received.items():
@@ -49,7 +51,16 @@ def update_of(
 def apply_update(
     received: Mapping[str, np.ndarray], update: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Received plus update, in the dtypes received; what the update lacks stays as it was."""
+    """Received plus update, in the dtypes received; what the update lacks stays as it was.
+
+    Raises:
+        ValueError: if the update has other names, or shapes, than what was received.
+    """
+    _check_arrays(received=received, update=update)
+    _check_names({*received.keys(), *update.keys()}, received.keys())
+    for name, change in update.items():
+        if change.shape != received[name].shape:
+            raise InvalidUpdateError(_wrong_shape(name, change.shape, received[name].shape))
     return {
         name: (before + update[name]).astype(before.dtype) if name in update else before
         for name, before in received.items()
@@ -71,7 +82,13 @@ def check_update(sent: Message, reply: Message, weighted_by_key: str | None = No
 
     Raises:
         InvalidUpdateError: says what is wrong, with the value found and what was expected.
+        ValueError: if one of the two is no message, or the weight's name no text.
     """
+    for name, message in (("sent", sent), ("reply", reply)):
+        if not isinstance(message, Message):
+            raise ValueError(f"{name} is {shown(message)}; it must be a Message")
+    if weighted_by_key is not None:
+        text("weighted_by_key", weighted_by_key)
     for metrics in reply.content.metric_records.values():
         if weighted_by_key in metrics:
             _check_weight(weighted_by_key, metrics[weighted_by_key])
@@ -186,6 +203,16 @@ def read_array(name: str, array: Array) -> np.ndarray:
         raise InvalidUpdateError(
             f"'{name}' ({array.stype}) cannot be read: {type(error).__name__}: {error}"
         ) from error
+
+
+def _check_arrays(**sets: object) -> None:
+    for which, arrays in sets.items():
+        for name, values in dict_of(which, arrays, "NumPy arrays").items():
+            if not isinstance(values, np.ndarray | np.generic):
+                raise ValueError(
+                    f"{which} has {shown(values)} as '{name}'; it must be a NumPy array (of a "
+                    "tensor: its .numpy())"
+                )
 
 
 def _check_names(sent: Iterable[str], received: Iterable[str]) -> None:

@@ -24,8 +24,9 @@ def predict(model: nn.Module, dataset: Dataset, batch_size: int = 1024) -> torch
     """Logits ``(n, classes)`` for every example, on the CPU, the model in evaluation mode."""
     batch_size = whole_number("batch_size", batch_size, 1)
     inputs, _ = on_device_of(model, dataset)
+    batches = inputs.split(min(batch_size, len(inputs)))
     with evaluation_mode(model):
-        return torch.cat([logits_of(model, batch) for batch in inputs.split(batch_size)]).cpu()
+        return torch.cat([logits_of(model, batch) for batch in batches]).cpu()
 
 
 def evaluate(model: nn.Module, dataset: Dataset) -> Score:

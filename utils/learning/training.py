@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from utils.arguments import number, whole_number
+from utils.arguments import function, number, seed_number, whole_number
 from utils.learning.evaluation import check_labels, evaluation_mode, logits_of, on_device_of
 from utils.learning.models import DigitClassifier
 
@@ -47,16 +47,21 @@ def train(
     Raises:
         ValueError: for values out of range, an empty data set, labels that the model's outputs
             do not cover, or a batch norm that gets a single number a channel.
+        TypeError: if ``penalty`` or ``on_epoch`` is no function.
     """
     epochs, batch_size = (
         whole_number("epochs", epochs, 1),
         whole_number("batch_size", batch_size, 1),
     )
     lr, momentum = number("lr", lr, above=0), number("momentum", momentum, least=0, most=1)
-    for name, function in (("penalty", penalty), ("on_epoch", on_epoch)):
-        if function is not None and not callable(function):
-            raise ValueError(f"{name} is {function!r}; it must be a function, or None")
+    examples = "lambda model: 0.01 * model[1].weight.norm()", "lambda epoch, loss: print(loss)"
+    for name, given, example in zip(
+        ("penalty", "on_epoch"), (penalty, on_epoch), examples, strict=True
+    ):
+        if given is not None:
+            function(name, given, example)
     inputs, labels = on_device_of(model, dataset)
+    batch_size = min(batch_size, len(labels))
     with evaluation_mode(model):
         check_labels(labels, classes=logits_of(model, inputs[:2]).shape[1])
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
@@ -85,7 +90,7 @@ def train_classifier(dataset: Dataset, *, seed: int = 0, epochs: int = 10) -> Di
 
     Seeds torch's global generator; the arguments are those of ``train``.
     """
-    torch.manual_seed(whole_number("seed", seed, 0, 2**63 - 1))
+    torch.manual_seed(seed_number(seed))
     model = DigitClassifier()
     train(model, dataset, epochs=epochs)
     return model

@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from utils.arguments import whole_number
+from utils.arguments import text, whole_number
 from utils.llm.model import LLM, an_llm
 
 
@@ -19,8 +19,7 @@ def ask(llm: LLM, question: str, max_new_tokens: int = 48) -> str:
     Raises:
         ValueError: if the question is not text, or ``max_new_tokens`` below 1.
     """
-    if not isinstance(question, str):
-        raise ValueError(f"question is {question!r}; it must be text")
+    question = text("question", question)
     prompt = torch.tensor([an_llm(llm).prompt_ids(question)], device=llm.device)
     llm.model.eval()
     with torch.inference_mode():

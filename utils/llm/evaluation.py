@@ -8,7 +8,7 @@ import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import binomtest
 
-from utils.arguments import list_of, rows_of, whole_number
+from utils.arguments import flag, list_of, rows_of, whole_number
 from utils.data.quiz import Quiz
 from utils.llm.asking import ask
 from utils.llm.model import LLM
@@ -101,9 +101,7 @@ def answer_quiz(
             the options differ.
     """
     quiz, batch_size = list_of("quiz", quiz, "questions"), whole_number("batch_size", batch_size, 1)
-    for name, value in (("per_token", per_token), ("centred", centred)):
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}; it must be True or False")
+    per_token, centred = flag("per_token", per_token), flag("centred", centred)
     if not quiz or not all(isinstance(question, Quiz) for question in quiz):
         raise ValueError(
             f"the quiz has {len(quiz)} questions, the first {quiz[:1]}; make one with make_quiz"

@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 
-from utils.arguments import list_of
+from utils.arguments import dict_of, function, functions, shown
 from utils.llm.lora import adapter_state, load_adapter_state
 from utils.llm.model import LLM
 from utils.llm.training import fine_tune
@@ -49,7 +49,11 @@ def train_steps(llm: LLM, cards: Dataset, config: Mapping, seed: int) -> Sequenc
     """Plain fine-tuning for ``config["steps"]`` steps at ``config["lr"]``.
 
     ``config["alike"]``, if there is one, says whether batches hold cards of like length.
+
+    Raises:
+        ValueError: if the configuration lacks one of the two, or holds a value out of range.
     """
+    dict_of("config", config, "settings")
     missing = [name for name in ("steps", "lr") if name not in config]
     if missing:
         raise ValueError(
@@ -82,15 +86,17 @@ def clinic_app(
 
     Raises:
         ValueError: if there are no clinics.
+        TypeError: if ``training``, or a mod, is no function.
     """
-    if not isinstance(clinics, Mapping) or not clinics:
+    wrong = not isinstance(clinics, Mapping) or not clinics
+    if wrong or not all(isinstance(cards, Dataset | list) for cards in clinics.values()):
         raise ValueError(
-            f"clinics is {type(clinics).__name__} of {clinics if not clinics else '…'}; pass cards "
-            "by the clinic's name, as from make_clinics, of at least one clinic"
+            f"clinics is {shown(clinics)}; it must be a dictionary of cards by the clinic's name, "
+            "as from make_clinics, of at least one clinic"
         )
-    if not callable(training):
-        raise ValueError(f"training is {training!r}; pass a function, such as llm.train_steps")
-    cards_of, app = list(clinics.values()), ClientApp(mods=list_of("mods", mods, "Flower mods"))
+    function("training", training, "llm.train_steps")
+    mods = functions("mods", mods, "Flower mods")
+    cards_of, app = list(clinics.values()), ClientApp(mods=mods)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:

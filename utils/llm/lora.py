@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
 
-from utils.arguments import list_of, number, whole_number
+from utils.arguments import flag, list_of, number, seed_number, text, whole_number
 from utils.llm.model import LLM, an_llm
 
 
@@ -51,13 +51,13 @@ def add_lora(
         )
         adapted = list(range(layers - top_layers, layers))
     config = LoraConfig(
-        r=whole_number("rank", rank, 1),
+        r=whole_number("rank", rank, 1, 4096),
         lora_alpha=number("alpha", alpha, above=0),
         target_modules=_targets(llm, targets),
         layers_to_transform=adapted,
         task_type="CAUSAL_LM",
     )
-    seed = whole_number("seed", seed, 0)
+    seed, freeze_a = seed_number(seed), flag("freeze_a", freeze_a)
     remove_lora(llm)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
@@ -79,9 +79,10 @@ def _targets(llm: LLM, targets: str | Sequence[str]) -> list[str]:
         and "lora_" not in name
         and module is not llm.base.get_output_embeddings()
     }
-    if targets == "all-linear":
+    if isinstance(targets, str) and targets == "all-linear":
         return sorted(linear)
     names = [targets] if isinstance(targets, str) else list_of("targets", targets, "names")
+    names = [text("one of targets", name) for name in names]
     unknown = [name for name in names if name not in linear]
     if unknown or not names:
         raise ValueError(

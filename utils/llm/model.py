@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from utils.arguments import list_of, shown, text
 from utils.caching import cached
 from utils.hardware import multiplies_bfloat16
 from utils.llm.layers import Activations, frozen_state, kept_here
@@ -109,10 +110,9 @@ class LLM:
 
     def text_ids(self, texts: list[str]) -> list[list[int]]:
         """Texts as token ids, in which ``<|im_end|>`` is ten letters and no end of a turn."""
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{texts!r} must be text, all of it")
+        texts = [text("one of texts", some) for some in list_of("texts", texts, "texts")]
         settings = {"add_special_tokens": False, "split_special_tokens": True}
-        return self.tokenizer(texts, **settings)["input_ids"]
+        return self.tokenizer(texts, **settings)["input_ids"] if texts else []
 
     def _turn(self) -> tuple[str, str]:
         """What stands before the question and after it."""
@@ -163,15 +163,17 @@ def load_llm(
     """
     if not isinstance(name, str | Path) or not str(name).strip():
         raise ValueError(f"name is {name!r}; it must be '{BUNDLED}', a folder, or an id on the hub")
-    name, device = str(name), device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if dtype not in (None, torch.bfloat16, torch.float32):
+        raise ValueError(f"dtype is {shown(dtype)}; it must be torch.float32 or torch.bfloat16")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = str(name)
     try:
         device = str(torch.device(device))
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device is {device!r}; it must be 'cpu' or 'cuda'") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"device is {shown(device)}; it must be 'cpu' or 'cuda'") from error
     if dtype is None:
         dtype = torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
-    if dtype not in (torch.bfloat16, torch.float32):
-        raise ValueError(f"dtype is {dtype!r}; it must be torch.float32 or torch.bfloat16")
     with _quiet():
         if name == BUNDLED:
             model, tokenizer = cached(_CACHE, _convert_bundled, lambda f: _load(str(f), dtype))

@@ -10,7 +10,7 @@ import torch
 from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 
-from utils.arguments import number, whole_number
+from utils.arguments import number, seed_number, whole_number
 from utils.llm.model import LLM
 from utils.llm.reading import Tokens, read, tokenize
 from utils.progress import progress_bar
@@ -78,7 +78,7 @@ def fine_tune_privately(
     noise_multiplier = number("noise_multiplier", noise_multiplier, least=0)
     max_norm = number("max_norm", max_norm, above=0)
     sampling_rate = number("sampling_rate", sampling_rate, above=0, most=1)
-    steps, seed = whole_number("steps", steps, 1), whole_number("seed", seed, 0)
+    steps, seed = whole_number("steps", steps, 1), seed_number(seed)
     settings = {"lr": number("lr", lr, above=0)}
     settings["momentum"] = number("momentum", momentum, least=0, below=1)
     if ledger is not None and not hasattr(ledger, "spend"):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from utils.arguments import number, whole_number
+from utils.arguments import MANY, flag, function, number, seed_number, whole_number
 from utils.llm.model import LLM
 from utils.llm.reading import Tokens, read, tokenize
 from utils.progress import progress_bar
@@ -78,18 +78,17 @@ def fine_tune(
 
     Raises:
         ValueError: for values out of range, no cards, or a model without trainable parameters.
+        TypeError: if ``on_step`` is no function.
     """
-    steps = steps if steps is None else whole_number("steps", steps, 1)
-    epochs, lr = whole_number("epochs", epochs, 1), number("lr", lr, above=0)
+    steps = steps if steps is None else whole_number("steps", steps, 1, MANY)
+    epochs, lr = whole_number("epochs", epochs, 1, MANY), number("lr", lr, above=0)
     batch_size = whole_number("batch_size", batch_size, 1)
-    if on_step is not None and not callable(on_step):
-        raise ValueError(f"on_step is {on_step!r}; it must be a function of a step and its loss")
+    alike, cosine, seed = flag("alike", alike), flag("cosine", cosine), seed_number(seed)
+    if on_step is not None:
+        function("on_step", on_step, "lambda step, loss: print(step, loss)")
     tokens = tokenize(llm, cards)
     optimizer = torch.optim.AdamW(llm.trained, lr=lr)
-    generator = torch.Generator().manual_seed(whole_number("seed", seed, 0))
-    for name, value in (("alike", alike), ("cosine", cosine)):
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}; it must be True or False")
+    generator = torch.Generator().manual_seed(seed)
     deal = like_lengths if alike else at_random
     batches = deal(tokens, batch_size, generator)
     steps = steps or epochs * len(batches)

@@ -20,7 +20,7 @@ from dp_accounting.pld.privacy_loss_distribution import (
     from_gaussian_mechanism,
 )
 
-from utils.arguments import number, one_of, whole_number
+from utils.arguments import MANY, list_of, number, one_of, shown, whole_number
 
 
 class Release(NamedTuple):
@@ -40,7 +40,7 @@ def checked_release(noise_multiplier: float, sampling_rate: float, times: int) -
     return Release(
         number("noise_multiplier", noise_multiplier, least=0),
         number("sampling_rate", sampling_rate, least=0, most=1),
-        whole_number("rounds", times, 0),
+        whole_number("rounds", times, 0, MANY),
     )
 
 
@@ -75,7 +75,10 @@ def epsilon(
 
 def epsilon_of(releases: Sequence[Release], delta: float, accountant: str = "pld") -> float:
     """Epsilon of different releases together; otherwise as ``epsilon``."""
+    releases = list_of("releases", releases, "releases")
     for release in releases:
+        if not isinstance(release, tuple | list) or len(release) != 3:
+            raise ValueError(f"one of releases is {shown(release)}; it must be a Release(z, q, n)")
         checked_release(*release)
     number("delta", delta, above=0, below=1)
     account = _ACCOUNTS[one_accountant(accountant)]

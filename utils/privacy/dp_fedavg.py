@@ -7,7 +7,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from utils.arguments import number, shown, whole_number
+from utils.arguments import MANY, number, shown, whole_number
 from utils.federation import CheckedStrategy, apply_update, update_of
 from utils.federation.records import as_arrays, as_record, only_record
 from utils.privacy.adaptive import AdaptiveNorm
@@ -62,7 +62,9 @@ class DPFedAvg(CheckedStrategy):
     ) -> None:
         self.noise_multiplier = number("noise_multiplier", noise_multiplier, least=0)
         self.sampling_rate = number("sampling_rate", sampling_rate, above=0, most=1)
-        self.population = None if population is None else whole_number("population", population, 1)
+        if population is not None:
+            population = whole_number("population", population, 1, MANY)
+        self.population = population
         self.norm = AdaptiveNorm(clipping_norm, target_quantile, adaptation_rate, count_noise)
         self.accounts = Ledger(delta, budget=budget, accountant=accountant, units=population)
         self._released: list[dict[str, float]] = []  # beside the ledger: which round, which norm

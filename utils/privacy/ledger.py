@@ -59,7 +59,12 @@ class Ledger:
         return self.epsilon_after(len(self.releases))
 
     def epsilon_after(self, entries: int) -> float:
-        """Epsilon of the first entries."""
+        """Epsilon of the first entries.
+
+        Raises:
+            ValueError: if that is no whole number of at least 0.
+        """
+        entries = whole_number("entries", entries, 0)
         return epsilon_of(self.releases[:entries], self.delta, self.accountant)
 
     def affords(self, noise_multiplier: float, sampling_rate: float, times: int = 1) -> bool:

@@ -18,7 +18,7 @@ from flwr.app import (
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common import log
 
-from utils.arguments import number, whole_number
+from utils.arguments import MANY, function, number, shown, text, whole_number
 from utils.federation import apply_update, update_of
 from utils.federation.records import as_arrays, as_record, only_record
 from utils.privacy.accounting import gaussian_sigma
@@ -37,7 +37,16 @@ def clip_update(message: Message, context: Context, call_next: ClientAppCallable
     """Clip the update to the norm that ``DPFedAvg`` sends: ``ClientApp(mods=[clip_update])``.
 
     (The server clips again: it need not trust anybody.)
+
+    Raises:
+        ValueError: if the message, or the client's reply, holds nothing that can be clipped.
     """
+    if not isinstance(message, Message):
+        raise ValueError(
+            f"message is {shown(message)}; clip_update is a mod, and Flower calls it: "
+            "ClientApp(mods=[clip_update])"
+        )
+    function("call_next", call_next, "the next mod, or the client's own")
     reply = call_next(message, context)
     if message.metadata.message_type != MessageType.TRAIN or reply.has_error():
         return reply
@@ -84,7 +93,8 @@ def local_dp(
         ValueError: for values out of range.
     """
     clipping_norm = number("clipping_norm", clipping_norm, above=0)
-    rounds = whole_number("rounds", rounds, 1)
+    rounds = whole_number("rounds", rounds, 1, MANY)
+    text("weighted_by_key", weighted_by_key)
     multiplier = gaussian_sigma(target_epsilon, delta) * math.sqrt(rounds)
     stddev = 2 * clipping_norm * multiplier
 
