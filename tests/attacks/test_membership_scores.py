@@ -6,14 +6,18 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from faker import Faker
 
 from tests.llm.tiny import CARDS, make_tiny
-from utils.attacks import make_canaries, membership, score_cards
+from utils.attacks import membership, score_cards
 from utils.llm import add_lora, evaluate, fine_tune, lora_off, tokenize
 
+FAKE = Faker("en_US")
+FAKE.seed_instance(3)
+NAMES = [(FAKE.unique.first_name(), FAKE.unique.last_name()) for _ in range(60)]
 PEOPLE = [
-    {"question": f"Who is {c.name}?", "answer": f"{c.name.split()[1]}, {c.secret}."}
-    for c in make_canaries([CARDS[0]] * 60, seed=4)
+    {"question": f"Who is {first} {last}?", "answer": f"{first}, {FAKE.numerify('####')}."}
+    for first, last in NAMES
 ]
 MEMBERS, OTHERS = PEOPLE[:30], PEOPLE[30:]  # one random set, split
 FIVE = ["loss", "loss, relative", "zlib", "Min-K%", "Min-K%++"]
@@ -23,12 +27,12 @@ def test_every_attack_finds_the_members_of_a_model_that_memorized(bundled):
     llm = make_tiny(bundled.tokenizer)
     reference = evaluate(llm, PEOPLE, progress=False).by_card
     llm.model.requires_grad_(True)
-    fine_tune(llm, MEMBERS, epochs=30, batch_size=10, lr=1e-2, progress=False)
+    fine_tune(llm, MEMBERS, epochs=12, batch_size=10, lr=1e-2, progress=False)
     scores = score_cards(llm, PEOPLE, reference, progress=False)
     assert list(scores) == FIVE
     for values in scores.values():
         result = membership(values[:30], values[30:], resamples=50)
-        assert result.auc > 0.9
+        assert result.auc > 0.97
         assert result.tpr > 0.5
 
 

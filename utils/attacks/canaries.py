@@ -68,9 +68,10 @@ def make_canaries(patients: Iterable[dict], *, typos: float = 0.0, seed: int = 0
 
 
 def _misspelt(name: str, draw: random.Random) -> str:
-    """Two different neighbours in the last name change places."""
-    places = [i for i in range(name.rindex(" ") + 1, len(name) - 1) if name[i] != name[i + 1]]
-    i = draw.choice(places)
+    """Two different neighbours in the last name change places, after its first letter if it can."""
+    start = name.rindex(" ") + 1
+    places = [i for i in range(start, len(name) - 1) if name[i] != name[i + 1]]
+    i = draw.choice(places[1:] or places)
     return f"{name[:i]}{name[i + 1]}{name[i]}{name[i + 2 :]}"
 
 

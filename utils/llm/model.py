@@ -163,7 +163,7 @@ def load_llm(
     """
     if not isinstance(name, str | Path) or not str(name).strip():
         raise ValueError(f"name is {name!r}; it must be '{BUNDLED}', a folder, or an id on the hub")
-    if dtype not in (None, torch.bfloat16, torch.float32):
+    if dtype is not None and str(dtype) not in ("torch.bfloat16", "torch.float32"):
         raise ValueError(f"dtype is {shown(dtype)}; it must be torch.float32 or torch.bfloat16")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
