@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.llm.tiny import randomize
+from utils.data import load_cards
 from utils.llm import (
     LLM,
     add_lora,
@@ -194,6 +195,33 @@ def test_what_is_kept_of_a_card_depends_on_no_other_card(tiny, cards):
     alone = tiny.activations.by_text
     assert alone.keys() == together.keys()
     assert all(torch.equal(states, together[key]) for key, states in alone.items())
+
+
+def test_what_is_kept_of_a_card_depends_on_no_number_of_threads():
+    llm = load_llm(dtype=torch.float32)  # the real one: a small one's products have one way only
+    add_lora(llm, 2, top_layers=26)
+    cards = load_cards()["train"].select(range(8))
+    threads, kept = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            llm.forget_activations()
+            evaluate(llm, cards, progress=False)
+            assert torch.get_num_threads() == number
+            kept.append(dict(llm.activations.by_text))
+    finally:
+        torch.set_num_threads(threads)
+    for other in kept[1:]:
+        assert all(torch.equal(states, other[key]) for key, states in kept[0].items())
+
+
+def test_an_error_in_a_reading_is_raised_and_the_threads_are_given_back(tiny, cards, monkeypatch):
+    add_lora(tiny, 2, top_layers=1)
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(layers, "_through", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(tiny, cards, progress=False)
+    assert torch.get_num_threads() == threads
 
 
 def test_adapters_on_other_layers_get_activations_of_their_own(tiny, cards):

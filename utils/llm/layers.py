@@ -6,7 +6,8 @@ about 2.3 kB a token (576 numbers of 4 bytes; the bundled model).
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import torch
@@ -110,17 +111,34 @@ def hidden(
     seen = b"" if mask is None else hashlib.blake2s(mask.cpu().numpy().tobytes()).digest()
     keys = [(tuple(row), seen) for row in rows]  # a mask implies its positions
     new = {key: row for key, row in zip(keys, rows, strict=True) if key not in kept}
-    # On a CPU one by one: in a batch, the last bits of a row depend on the rows beside it, so on
-    # who was read before, and where.
-    unread, size = list(new), len(new) if device.type == "cuda" else 1
-    for start in range(0, len(unread), max(1, size)):
-        some = unread[start : start + size]
+
+    def keep(some: Sequence[tuple]) -> None:
         with torch.no_grad():
             states = lower([new[key] for key in some])
         for key, own in zip(some, states, strict=True):
             kept[key] = own[: len(new[key])].clone()  # or the padded batch would be kept
+
+    if device.type == "cuda" and new:
+        keep(list(new))
+    else:
+        _one_by_one(keep, list(new))
     states = nn.utils.rnn.pad_sequence([kept[key] for key in keys], batch_first=True)
     return _through(body, slice(depth, None), states, positions, mask)
+
+
+def _one_by_one(keep: Callable[[Sequence[tuple]], None], texts: Sequence[tuple]) -> None:
+    """Read texts on a CPU, each alone and on one thread, as many side by side as torch has threads.
+
+    In a batch, or on several threads, the last bits of a text depend on what is beside it, so on
+    who was read before, and where.
+    """
+    threads = torch.get_num_threads()
+    settings = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    try:
+        with ThreadPoolExecutor(max(1, min(threads, len(texts))), **settings) as pool:
+            list(pool.map(lambda text: keep([text]), texts))  # raises what a reading raised
+    finally:
+        torch.set_num_threads(threads)  # the pool's setting is every later thread's too
 
 
 def _through(
