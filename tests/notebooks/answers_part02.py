@@ -84,6 +84,10 @@ def run_megabytes(parameters, bits, cohort, rounds):
     return parameters * bits / 8 * 2 * cohort * rounds / 1e6
 
 
+def group_epsilon(epsilon, delta, copies):
+    return copies * epsilon, delta * sum(np.exp(i * epsilon) for i in range(copies))
+
+
 def min_k(values, k):
     return np.sort(values)[: max(1, int(k * len(values)))].mean()
 
@@ -117,9 +121,10 @@ RIGHT = {
     "L3.1": ("check_stack", stack),
     "L3.2": ("check_clinics_needed", clinics_needed),
     "L3.3": ("check_run_megabytes", run_megabytes),
-    "L4.1": ("check_min_k", min_k),
+    "L4.1": ("check_group_epsilon", group_epsilon),
     "L4.2": ("check_exposure", exposure),
     "L4.3": ("check_defence", choose_defence),
+    "L4.4": ("check_min_k", min_k),
 }
 WRONG = {
     "L1.1 product": (
@@ -189,17 +194,21 @@ WRONG = {
     "L3.3 bytes": ("check_run_megabytes", lambda *a: run_megabytes(*a) * 1e6, "a million"),
     "L3.3 none": ("check_run_megabytes", lambda *a: None, "Return a number"),
     "L3.3 off": ("check_run_megabytes", lambda *a: run_megabytes(*a) * 1.5, "expected about"),
-    "L4.1 likeliest": ("check_min_k", lambda v, k: -min_k(-v, k), "take the least likely"),
-    "L4.1 sum": ("check_min_k", lambda v, k: min_k(v, k) * max(1, int(k * len(v))), "their sum"),
-    "L4.1 all": ("check_min_k", lambda v, k: v.mean(), "mean over all tokens"),
-    "L4.1 sign": ("check_min_k", lambda v, k: -min_k(v, k), "keep the sign"),
-    "L4.1 none": (
+    "L4.1 delta": ("check_group_epsilon", lambda e, d, n: (n * e, n * d), "multiplies the deltas"),
+    "L4.1 epsilon": ("check_group_epsilon", lambda e, d, n: (e, d), "expected epsilon 3"),
+    "L4.1 one number": ("check_group_epsilon", lambda e, d, n: n * e, "Return two numbers"),
+    "L4.1 off": ("check_group_epsilon", lambda e, d, n: (n * e, 9.0), "expected delta"),
+    "L4.4 likeliest": ("check_min_k", lambda v, k: -min_k(-v, k), "take the least likely"),
+    "L4.4 sum": ("check_min_k", lambda v, k: min_k(v, k) * max(1, int(k * len(v))), "their sum"),
+    "L4.4 all": ("check_min_k", lambda v, k: v.mean(), "mean over all tokens"),
+    "L4.4 sign": ("check_min_k", lambda v, k: -min_k(v, k), "keep the sign"),
+    "L4.4 none": (
         "check_min_k",
         lambda v, k: np.sort(v)[: int(k * len(v))].sum() / max(1e-9, int(k * len(v))),
         "take at least one",
     ),
-    "L4.1 text": ("check_min_k", lambda v, k: "low", "Return a number"),
-    "L4.1 off": ("check_min_k", lambda v, k: min_k(v, k) - 1, "expected -"),
+    "L4.4 text": ("check_min_k", lambda v, k: "low", "Return a number"),
+    "L4.4 off": ("check_min_k", lambda v, k: min_k(v, k) - 1, "expected -"),
     "L4.2 nats": ("check_exposure", lambda t, o: exposure(t, o) * np.log(2), "base 2"),
     "L4.2 ties": ("check_exposure", lambda t, o: exposure(t - 1e-9, o), "just as much"),
     "L4.2 highest": ("check_exposure", lambda t, o: 3 - np.log2(1 + (o > t).sum()), "lowest loss"),
