@@ -46,7 +46,6 @@ from utils.privacy.secure_aggregation.stages import (
 )
 from utils.privacy.secure_aggregation.terms import Terms
 
-
 _TALK = {KEYS: new_keys, SHARES: sealed_shares, UNMASK: shares_to_open}
 
 

@@ -82,7 +82,8 @@ class SecureAggregation(CheckedStrategy):
         self.survivors[server_round] = len(good)
         (reply, *_) = good.values()
         reply.content = now.content(mean, weight, len(good), _weight_key(self.strategy))
-        return self.strategy.aggregate_train(server_round, [reply])
+        arrays, metrics = self.strategy.aggregate_train(server_round, [reply])
+        return now.with_buffers(arrays), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -165,7 +166,7 @@ class _Now:
         return np.concatenate([words_of(record, self.floats, self.terms.bits), weight])
 
     def content(self, mean: np.ndarray, weight: int, clients: int, weight_key: str) -> RecordDict:
-        """A reply of the mean, as if one client had sent it; integer buffers stay as they were."""
+        """A reply of the mean, as if one client had sent it."""
         before, update, start = as_arrays(self.model), {}, 0
         for name in self.floats:
             size = before[name].size
@@ -173,3 +174,10 @@ class _Now:
             start += size
         metrics = MetricRecord({weight_key: weight, "clients": clients})
         return RecordDict({self.key: as_record(apply_update(before, update)), "metrics": metrics})
+
+    def with_buffers(self, arrays: ArrayRecord | None) -> ArrayRecord | None:
+        """The new model with its integer buffers as they were: FedAvg makes floats of them."""
+        if arrays is None:
+            return None
+        kept = {n: a for n, a in self.model.items() if n in arrays and n not in self.floats}
+        return ArrayRecord({**arrays, **kept})

@@ -45,7 +45,7 @@ class SecureRound:
         terms: Terms,
         asked: list[int],
         number: int,
-        name_of: Callable[[int], object] = lambda node: node,
+        name_of: Callable[[int], int] = lambda node: node,
     ) -> None:
         if not terms.min_clients <= len(asked) <= terms.max_clients:
             raise TooFewClientsError(
@@ -160,8 +160,8 @@ class SecureRound:
     def _too_few(
         self, stage: str, whose: str, among: set, left: Mapping, of: int, needed: int
     ) -> TooFewClientsError:
-        gone = [n for n in self.asked if n in among and n not in left]
-        names = ", ".join(str(self.name_of(node)) for node in gone)
+        gone = sorted(self.name_of(node) for node in among if node not in left)
+        names = ", ".join(map(str, gone))
         return TooFewClientsError(
             f"Round {self.number}: of {whose}, {len(among & set(left))} of {of} are left after "
             f"'{stage}', and the threshold is {needed}. Gone: client{'s' * (len(gone) != 1)} "
