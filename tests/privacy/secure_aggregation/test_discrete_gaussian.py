@@ -60,7 +60,7 @@ def test_the_discrete_laplace_is_one():
 
 
 def test_a_coin_is_decided_exactly_where_floats_cannot_tell():
-    """The first 53 bits are those of exp(-1/2) itself: what comes next decides, one way or other."""
+    """The first 53 bits are those of exp(-1/2) itself: what comes next decides."""
     with mpmath.workprec(200):
         place = int(mpmath.floor(mpmath.exp(-mpmath.mpf(1) / 2) * 2**53))
     ones, zeros = (lambda n: b"\xff" * n), (lambda n: bytes(n))

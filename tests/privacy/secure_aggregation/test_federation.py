@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from flwr.clientapp.mod import fixedclipping_mod
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp.strategy import DifferentialPrivacyClientSideFixedClipping, FedAdam, FedAvg
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tests.federation.apps import client_app, final_weights, server_app, update_reply
 from tests.privacy.secure_aggregation.apps import KnownUpdates, federate
 from utils.compression import Uniform, compress_update
-from utils.federation import RoundFailedError, simulate
+from utils.federation import CheckpointError, RoundFailedError, simulate
 from utils.privacy.secure_aggregation import (
     SecureAggregation,
     Terms,
@@ -282,6 +283,47 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint(tmp_path):
     assert final_weights(done)["w"].tobytes() == whole.weights["w"].tobytes()
 
 
+def test_a_checkpoint_of_other_terms_is_refused(tmp_path):
+    class Fails(KnownUpdates):
+        def __call__(self, message, context):
+            if message.content["config"]["server-round"] == 3:
+                raise KeyboardInterrupt
+            return super().__call__(message, context)
+
+    def run(terms):
+        app = client_app(Fails(np.ones((3, 2)), [1] * 3), mods=[mask_update(terms)])
+        secure = SecureAggregation(FedAvg(fraction_evaluate=0.0), terms)
+        server = server_app(4, secure, arrays={"w": np.zeros(2)})
+        simulate(server, app, 3, checkpoint=tmp_path / "run", progress=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Terms(clip=4.0, max_clients=3))
+    with pytest.raises(CheckpointError, match=r"its SecureAggregation\.agreed was 'Terms\(clip=4"):
+        run(Terms(clip=5.0, max_clients=3))
+
+
+def test_every_message_survives_flowers_wire_format():
+    """On a network messages are protobuf: what it cannot hold would only be missed there."""
+
+    def over_the_wire(content):
+        return recorddict_from_proto(recorddict_to_proto(content))
+
+    def wire(message, context, call_next):
+        message.content = over_the_wire(message.content)
+        reply = call_next(message, context)
+        reply.content = over_the_wire(reply.content)
+        return reply
+
+    updates, terms = drawn(5, 6), Terms(clip=4.0, max_clients=5, bits=16, max_weight=3)
+    app = client_app(KnownUpdates(updates, [1, 2, 3, 1, 2]), mods=[wire, mask_update(terms)])
+    secure = SecureAggregation(FedAvg(fraction_evaluate=0.0), terms)
+    server = server_app(1, secure, arrays={"w": np.zeros(6), "steps": np.array(7)})
+    run = simulate(server, app, 5, progress=False)
+    assert not run.failures
+    expected = weighted_mean(updates, [1, 2, 3, 1, 2], 4.0)
+    assert final_weights(run)["w"] == pytest.approx(expected, abs=terms.error_bound(5, 9))
+
+
 def test_flowers_clipping_and_noise_work_around_it():
     def dp(secure):
         return DifferentialPrivacyClientSideFixedClipping(
@@ -297,7 +339,7 @@ def test_flowers_clipping_and_noise_work_around_it():
 
 
 def test_compressed_updates_are_refused_with_the_reason():
-    with pytest.raises(RoundFailedError, match="masked updates .* cannot be compressed"):
+    with pytest.raises(RoundFailedError, match=r"masked updates .* cannot be compressed"):
         federate(drawn(3, 4), mods=[compress_update(Uniform())])
 
 

@@ -60,6 +60,12 @@ def mask_update(terms: Terms, *, weighted_by_key: str = "num-examples") -> Mod:
     integer buffers go back as they came, an exception's text stays in the client's log, and
     nothing but *train* is answered.
 
+    It protects against a server that looks, that asks for what it must not have, repeats, mixes
+    up or leaves out messages, and works with fewer clients than the threshold. Not against one
+    that invents clients or swaps public keys (nobody signs them here), shapes the model so that
+    one client's update shows in the sum, or sends few clients only: ``min_clients`` says how few.
+    Nor against a client that lies: nobody sees its update.
+
     Args:
         terms: the same object, or an equal one, as the server's.
         weighted_by_key: what the app calls its weight, and the strategy a reply's.

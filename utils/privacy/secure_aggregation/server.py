@@ -51,6 +51,7 @@ class SecureAggregation(CheckedStrategy):
             raise ValueError(f"terms is {shown(terms)}; it must be Terms(clip=…, max_clients=…)")
         self.strategy, self.terms = strategy, terms
         self.timeout = number("timeout", timeout, above=0)
+        self.agreed = repr(terms)  # plain text: what a checkpoint compares
         self.survivors: dict[int, int] = {}  # by round: how many clients' updates are in the sum
         self._now: _Now | None = None
 
