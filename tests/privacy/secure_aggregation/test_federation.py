@@ -213,6 +213,24 @@ def test_a_sum_that_cannot_be_is_refused():
         simulate(server_app(1, secure, arrays=start), app, 3, progress=False)
 
 
+def test_a_client_that_seals_shares_for_some_only_counts_as_gone():
+    def stingy(message, context, call_next):
+        reply = call_next(message, context)
+        record = reply.content[RECORD]
+        if context.node_config["partition-id"] == 2 and "sealed" in record:
+            record["sealed-nodes"] = record["sealed-nodes"][8:]
+            record["sealed"] = record["sealed"][1:]
+        return reply
+
+    updates, terms = drawn(5, 4), Terms(clip=4.0, max_clients=5)
+    app = client_app(KnownUpdates(updates, [1] * 5), mods=[stingy, mask_update(terms)])
+    secure = SecureAggregation(FedAvg(fraction_evaluate=0.0), terms)
+    start = {"w": np.zeros(4), "steps": np.array(7)}
+    run = simulate(server_app(1, secure, arrays=start), app, 5, progress=False)
+    expected = weighted_mean(np.delete(updates, 2, axis=0), [1] * 4, 4.0)
+    assert final_weights(run)["w"] == pytest.approx(expected, abs=1e-7)
+
+
 # SecAgg+ -----------------------------------------------------------------------------------------
 
 

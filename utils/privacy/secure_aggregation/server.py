@@ -38,13 +38,14 @@ class SecureAggregation(CheckedStrategy):
     Args:
         strategy: the strategy to wrap, e.g. ``FedAvg(fraction_evaluate=0.0)``.
         terms: the same object, or an equal one, as the clients'.
-        timeout: seconds to wait for answers that take no training.
+        timeout: seconds to wait for the answers of stages 1, 2 and 4; as long as Flower waits for
+            training by default.
 
     Raises:
         ValueError: if that is no strategy, or no terms.
     """
 
-    def __init__(self, strategy: Strategy, terms: Terms, *, timeout: float = 120.0) -> None:
+    def __init__(self, strategy: Strategy, terms: Terms, *, timeout: float = 3600.0) -> None:
         if not isinstance(strategy, Strategy):
             raise ValueError(f"strategy is {shown(strategy)}; it must be one such as FedAvg()")
         if not isinstance(terms, Terms):

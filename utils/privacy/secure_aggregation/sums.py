@@ -84,7 +84,11 @@ class SecureRound:
 
     def accept_shares(self, said: Mapping[int, ConfigRecord]) -> None:
         """Keep what each has sealed for its circle; nobody but the holders can open it."""
-        self.sealed = {node: by_node(record, "sealed") for node, record in said.items()}
+        self.sealed = {}
+        for node, record in said.items():
+            sealed = by_node(record, "sealed")
+            if sealed.keys() == set(self.circles[node]) - {node}:  # else as if it were gone
+                self.sealed[node] = sealed
         for node in self.sealed:
             self._check_circle(SHARES, node, self.sealed)
         self._check(SHARES, self.public, self.sealed)
