@@ -106,3 +106,55 @@ def check_group_epsilon(function):
             f"got {answer[1]:.3g}."
         )
     return None
+
+
+# L4_more_encryption ------------------------------------------------------------------------------
+
+
+@exercise("Any other points of the polynomial give the same; one fewer would fit every secret.")
+def check_open_secret(function):
+    """Exercise 1."""
+    draw = np.random.default_rng(0)
+    for prime, threshold in ((97, 2), (2**31 - 1, 3), (2**127 - 1, 5)):
+        ints = [int(value) for value in draw.integers(1, 90, threshold)]
+        xs = [int(x) + 1 for x in draw.permutation(9)[:threshold]]
+        points = [(x, sum(c * x**i for i, c in enumerate(ints)) % prime) for x in xs]
+        answer, right = function([*points], prime), ints[0]
+        whole = isinstance(answer, int | np.integer) and not isinstance(answer, bool)
+        if whole and answer == right:
+            continue
+        if whole and answer % prime == right:
+            return f"Right but for multiples of {prime}: return a number from 0 to prime - 1."
+        if not whole:
+            return (
+                f"Return a whole number; you return {type(answer).__name__}. To divide modulo a "
+                "prime, multiply by pow(number, -1, prime)."
+            )
+        if answer == points[0][1]:
+            return "That is the value at a share's own x; the secret is the value at 0."
+        return f"From {threshold} shares modulo {prime}, expected {right}, got {answer}."
+    return None
+
+
+@exercise("If nobody drops out, the sum has more noise than it needs: the price of the promise.")
+def check_noise_share(function):
+    """Exercise 2."""
+    for z, norm, needed in ((1.0, 3.0, 4), (0.5, 4.0, 14), (3.0, 1.0, 100)):
+        answer, right = function(z, norm, needed), z * norm / math.sqrt(needed)
+        if not np.isscalar(answer) or isinstance(answer, str | bool):
+            return f"Return a number; you return {type(answer).__name__}."
+        if math.isclose(answer, right, rel_tol=1e-6):
+            continue
+        hints = {
+            "Variances add up, not standard deviations: a share is larger than that.": z
+            * norm
+            / needed,
+            "That is the whole noise; the others add theirs, too.": z * norm,
+            "The noise multiplier is in units of the norm S.": z / math.sqrt(needed),
+            "That is the variance.": right**2,
+        }
+        for hint, wrong in hints.items():
+            if math.isclose(answer, wrong, rel_tol=1e-6):
+                return hint
+        return f"z = {z}, S = {norm}, {needed} needed: expected {right:.4f}, got {answer:.4f}."
+    return None

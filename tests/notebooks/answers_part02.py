@@ -111,6 +111,24 @@ def by_exposure_alone(rows, most_loss):
     return min(fitting, key=lambda row: row["exposure"])["name"] if fitting else None
 
 
+def open_secret(points, prime):
+    secret = 0
+    for x, y in points:
+        for other, _ in points:
+            if other != x:
+                y = y * other * pow(other - x, -1, prime)
+        secret += y
+    return secret % prime
+
+
+def open_with_floats(points, prime):
+    return sum(y * np.prod([o / (o - x) for o, _ in points if o != x]) for x, y in points)
+
+
+def noise_share(z, norm, needed):
+    return z * norm / np.sqrt(needed)
+
+
 RIGHT = {
     "L1.1": ("check_nearest", nearest),
     "L1.2": ("check_vote", vote),
@@ -125,6 +143,8 @@ RIGHT = {
     "L4.2": ("check_exposure", exposure),
     "L4.3": ("check_defence", choose_defence),
     "L4.4": ("check_min_k", min_k),
+    "L4.encryption 1": ("check_open_secret", open_secret),
+    "L4.encryption 2": ("check_noise_share", noise_share),
 }
 WRONG = {
     "L1.1 product": (
@@ -219,4 +239,39 @@ WRONG = {
     "L4.3 nothing fits": ("check_defence", any_defence, "return None"),
     "L4.3 tie": ("check_defence", by_exposure_alone, "lower AUC"),
     "L4.3 exposed": ("check_defence", lambda rows, loss: "none", "is less exposed"),
+    "L4.encryption 1 floats": ("check_open_secret", open_with_floats, "pow"),
+    "L4.encryption 1 its own": ("check_open_secret", lambda p, m: p[0][1], "the value at 0"),
+    "L4.encryption 1 not reduced": (
+        "check_open_secret",
+        lambda p, m: open_secret(p, m) + m,
+        "multiples of 97",
+    ),
+    "L4.encryption 1 sum": (
+        "check_open_secret",
+        lambda p, m: (sum(y for _, y in p) + 1) % m,
+        "expected",
+    ),
+    "L4.encryption 1 text": ("check_open_secret", lambda p, m: "s", "you return str"),
+    "L4.encryption 2 divided": (
+        "check_noise_share",
+        lambda z, s, n: z * s / n,
+        "Variances add up",
+    ),
+    "L4.encryption 2 whole": ("check_noise_share", lambda z, s, n: z * s, "the others add"),
+    "L4.encryption 2 no norm": (
+        "check_noise_share",
+        lambda z, s, n: z / np.sqrt(n),
+        "units of the norm",
+    ),
+    "L4.encryption 2 variance": (
+        "check_noise_share",
+        lambda z, s, n: z**2 * s**2 / n,
+        "the variance",
+    ),
+    "L4.encryption 2 off": (
+        "check_noise_share",
+        lambda z, s, n: 3 * z * s / np.sqrt(n),
+        "expected 1.5000, got 4.5000",
+    ),
+    "L4.encryption 2 text": ("check_noise_share", lambda z, s, n: "s", "Return a number"),
 }

@@ -161,7 +161,10 @@ class CheckedGrid(GridAround):
 
     def _refuse_misfits(self, pairs: list[tuple[Message, Message]]) -> None:
         good = [i for i, (_, reply) in enumerate(pairs) if reply.has_content()]
-        if self.weighted_by_key is None or not good or kind_of(pairs[0][0]) == "query":
+        asked = pairs[0][0]  # one without a model asks for no average
+        if self.weighted_by_key is None or not good or kind_of(asked) == "query":
+            return
+        if not asked.content.array_records:
             return
         faults = check_alike([pairs[i][1] for i in good], self.weighted_by_key)
         for position, fault in faults.items():

@@ -114,7 +114,7 @@ def local_dp(
         try:
             reply = call_next(message, context)
             key, record = only_record(reply.content, "its reply")
-            _refuse_encoded(record, "its reply")
+            refuse_encoded(record, "its reply")
             clipped, _ = clip(_update(received, reply), clipping_norm)
         except EncodedError:
             raise  # tells of the mods' order, not of the data
@@ -146,15 +146,20 @@ def _update(received: dict[str, np.ndarray], reply: Message) -> Update:
 
 def _plain_arrays(content: RecordDict, whose: str) -> dict[str, np.ndarray]:
     _, record = only_record(content, whose)
-    _refuse_encoded(record, whose)
+    refuse_encoded(record, whose)
     return as_arrays(record)
 
 
-def _refuse_encoded(record: ArrayRecord, whose: str) -> None:
+def refuse_encoded(record: ArrayRecord, whose: str) -> None:
+    """Only plain numbers can be clipped, noised or masked.
+
+    Raises:
+        EncodedError: if an array is compressed; ``whose`` names the message.
+    """
     encoded = [name for name, array in record.items() if array.stype != "numpy.ndarray"]
     if encoded:
         raise EncodedError(
             f"{whose} holds compressed arrays, whose norm nobody can bound; the first mod is the "
             "outermost, so the order is: ClientApp(mods=[compress_update(…), local_dp(…)]), and "
-            "likewise with clip_update"
+            "likewise with clip_update; masked updates (mask_update) cannot be compressed"
         )
