@@ -14,7 +14,7 @@ import time
 
 import psutil
 
-PATIENCE = 6.0  # seconds that everything has to end by itself, before it is killed
+PATIENCE = 4.0  # seconds that everything has to end by itself, before it is killed
 _EVERY = 0.5  # seconds between two looks
 
 

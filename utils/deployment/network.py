@@ -49,8 +49,11 @@ class Deployment:
         self.close()
 
     def close(self) -> None:
-        """End every process, the last one first, and remove the folder."""
-        for process in reversed(self._started):
+        """End every process, the SuperLink last, and remove the folder."""
+        ending = [process for process in self._started if process is not self.superlink]
+        for process in ending:
+            process.end()
+        for process in [*ending, *([self.superlink] if self.superlink else [])]:
             process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -85,7 +88,7 @@ class Deployment:
         self,
         name: str,
         node_config: Mapping[str, object],
-        *,
+        *options: str,
         register: bool = True,
         key: bool = True,
         authority: Authority | None = None,
@@ -98,6 +101,7 @@ class Deployment:
             name: of the clinic; its folder holds its key, made when it is first started.
             node_config: what belongs to the clinic: its number (``partition-id``), its data
                 folder, ….
+            options: of ``flower-supernode``, further ones.
             register: whether its public key is made known to the SuperLink first.
             key: whether it shows a key.
             authority: whose certificates it trusts; by default, this deployment's.
@@ -114,6 +118,7 @@ class Deployment:
         command += ["--root-certificates", str(trusted)] if tls else ["--insecure"]
         command += ["--auth-supernode-private-key", str(home / "key")] if key else []
         command += ["--node-config", " ".join(map(_setting, node_config.items()))]
+        command += options
         self.clinics[name] = process = self.start(name, command, home)
         if wait:
             process.wait_for("SuperNode ID:", times=process.log.count("SuperNode ID:") + 1)

@@ -105,10 +105,14 @@ class Process:
                 victim.kill()
         self.stop()
 
-    def stop(self) -> None:
-        """Ask it to end, and wait until it and all that it started has."""
+    def end(self) -> None:
+        """Ask it to end, without waiting for that."""
         with contextlib.suppress(OSError):
             self._guard.stdin.close()
+
+    def stop(self) -> None:
+        """Ask it to end, and wait until it and all that it started has."""
+        self.end()
         self._guard.wait()
 
 
