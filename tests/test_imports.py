@@ -12,7 +12,7 @@ LAYERS = [
     {"data"},
     {"learning", "llm"},
     {"federation"},
-    {"compression", "privacy"},
+    {"compression", "deployment", "privacy"},
     {"attacks"},
     {"plots"},
     {"lesson"},

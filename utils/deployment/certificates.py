@@ -57,9 +57,9 @@ class Authority:
             The paths of the certificate and of the key, which only its owner may read.
         """
         hosts = hosts or ("localhost", "127.0.0.1")
+        names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
         key = ec.generate_private_key(ec.SECP384R1())
         builder = self._builder(_name(hosts[0]), key.public_key())
-        names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
         builder = builder.add_extension(names, False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])

@@ -13,6 +13,7 @@ from utils.deployment.certificates import Authority, make_key
 from utils.deployment.processes import Process, wait_until
 
 ROOT = Path(__file__).parents[2]  # where the course's ``utils`` are imported from
+_SHORT = 40  # characters of a folder in which Ray can make its sockets; systems allow about 100
 _CALL = "federation"  # what the SuperLink is called in the researcher's configuration
 
 
@@ -204,6 +205,8 @@ class Deployment:
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",  # so many processes share this machine's cores
         }
+        if len(str(self.folder)) < _SHORT:
+            environment["RAY_TMPDIR"] = str(self.folder)
         process = Process(name, command, folder, environment)
         self._started.append(process)
         return process
