@@ -170,7 +170,11 @@ class Deployment:
 
     def status(self) -> str:
         """How the newest run stands."""
-        return self.listed("list", "runs")[0]["status"]
+        return self.runs()[0]["status"]
+
+    def runs(self) -> list[dict]:
+        """What ``flwr list`` says of each run, the newest first."""
+        return self.listed("list", "runs")
 
     def nodes(self) -> list[dict]:
         """What ``flwr supernode list`` says of each SuperNode."""

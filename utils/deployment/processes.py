@@ -30,6 +30,7 @@ class Process:
     def __init__(
         self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> None:
+        self.command = " ".join(command)
         self.name, self.log_file = name, folder / f"{name.replace(' ', '-')}.log"
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         before = len(self.log) if self.log_file.exists() else 0  # an earlier process's
