@@ -65,7 +65,7 @@ notebooks: setup  ## re-execute every notebook and save it in place
 	@$(BIN)/python -m utils.course --in-place
 
 federation: setup  ## three clinics on Flower's own network, with TLS and keys (APP=patients)
-	@$(BIN)/python Part02/L5/federation.py $(APP)
+	@$(BIN)/python Part02/L5/real_federation.py $(APP)
 
 bench: setup  ## measure the simulation engine, and the language model's training
 	@$(BIN)/python -m tests.bench_simulation

@@ -6,7 +6,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.deployment.lesson import apps, deal_out, federation, settings
+from tests.deployment.lesson import deal_out, federation, settings
 from utils.deployment import Authority
 from utils.federation import simulate
 
@@ -28,7 +28,7 @@ def clinics():
 @pytest.fixture(scope="module")
 def in_process():
     """The same run in this process."""
-    server, client = apps("digits")
+    server, client = federation.apps_of("digits")
     config = settings("digits", **ROUNDS)
     return simulate(server, client, 3, run_config=config, progress=False)
 

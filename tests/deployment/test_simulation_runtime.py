@@ -4,7 +4,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.deployment.lesson import apps, federation, settings
+from tests.deployment.lesson import federation, settings
 from utils.deployment import Deployment
 from utils.federation import simulate
 
@@ -33,7 +33,7 @@ def test_ray_trains_the_model_that_this_process_trains(simulator, app):
     ended = simulator.run(federation.APPS[app], config, *options)
     assert ended == "finished:completed", simulator.superlink.tail()
     found = np.load(result / "model.npz")
-    server, client = apps(app)
+    server, client = federation.apps_of(app)
     here = simulate(server, client, 3, run_config=settings(app, **FEW[app]), progress=False)
     for name, weights in here.result.arrays.to_torch_state_dict().items():
         np.testing.assert_allclose(found[name], weights.numpy(), rtol=0, atol=1e-5)

@@ -163,7 +163,7 @@ class Deployment:
         """
         submitted = self.submit(app, config, *options)
         try:
-            wait_until(lambda: _tell(submitted, say), seconds, "the end of the run")
+            wait_until(lambda: self._tell(submitted, say), seconds, "the end of the run")
         finally:
             submitted.stop()
         return self.status()
@@ -221,6 +221,13 @@ class Deployment:
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
+    def _tell(self, process: Process, say: Callable[[str], None] | None) -> bool:
+        """Whether a process has ended, after telling what it said since."""
+        ended = not process.running
+        for line in process.new_lines() if say else ():
+            say(line.replace(str(self.folder), "…"))
+        return ended
+
     def _configure_researcher(self, insecure: bool) -> None:
         home = self.party("researcher") / "flwr"
         home.mkdir(exist_ok=True)
@@ -236,14 +243,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-def _tell(process: Process, say: Callable[[str], None] | None) -> bool:
-    """Whether a process has ended, after telling what it said since."""
-    ended = not process.running
-    for line in process.new_lines() if say else ():
-        say(line)
-    return ended
 
 
 def _setting(pair: tuple[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""One command for a whole federation on this machine: ``python Part02/L5/federation.py digits``.
+"""A whole federation on this machine: ``python Part02/L5/real_federation.py digits``.
 
 Starts a SuperLink with TLS and three SuperNodes with keys, each with its clinic's own data
 folder, hands the app in, and ends everything. ``--simulation``: Flower's simulation runtime, on
@@ -6,31 +6,38 @@ Ray, in their place.
 """
 
 import argparse
+import contextlib
+import importlib
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+import psutil
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from deal_out import deal_out  # noqa: E402
+from deal_out import deal_out, task_of  # noqa: E402
 
 from utils.deployment import Deployment  # noqa: E402
+from utils.federation import Run  # noqa: E402
 
 APPS = {name: HERE / "app" / name for name in ("digits", "patients")}
 # flwr run's own settings for Ray: how many SuperNodes, how many CPUs each, and in all
 RAY = "num-supernodes={} client-resources-num-cpus=1 init-args-num-cpus=2"
 
 
-@contextmanager
-def clinics_of(app: str, count: int = 3) -> Iterator[Deployment]:
-    """A SuperLink and so many clinics, each with its data, ready for runs of the app."""
+@contextlib.contextmanager
+def clinics_of(*apps: str, count: int = 3) -> Iterator[Deployment]:
+    """A SuperLink and so many clinics, each with its data, ready for runs of the apps."""
     with Deployment() as deployment:
         deployment.start_superlink()
         names = [f"clinic {number + 1}" for number in range(count)]
-        deal_out(app, [data_folder(deployment, name) for name in names])
+        for app in apps:
+            deal_out(app, [data_folder(deployment, name) for name in names])
         for name in names:
             deployment.start_clinic(name, node_config(deployment, name, count), wait=False)
         for clinic in deployment.clinics.values():
@@ -60,6 +67,42 @@ def result_folder(deployment: Deployment) -> Path:
     return deployment.party("superlink") / "result"
 
 
+def run_config(app: str) -> dict:
+    """An app's run configuration, from its pyproject.toml."""
+    project = tomllib.loads((APPS[app] / "pyproject.toml").read_text(encoding="utf-8"))
+    return project["tool"]["flwr"]["app"]["config"]
+
+
+def apps_of(app: str) -> tuple:
+    """An app's two halves, as Flower finds them: the ServerApp, the ClientApp."""
+    task_of(app)  # puts the project on Python's path
+    halves = [importlib.import_module(f"{app}_app.{half}_app").app for half in ("server", "client")]
+    return tuple(halves)
+
+
+def furthest(folder: Path, run: Run) -> float:
+    """The largest difference between a server's final weights and those of a simulation."""
+    found, weights = np.load(folder / "model.npz"), run.result.arrays.to_torch_state_dict()
+    return max(float(np.abs(found[n] - w.numpy()).max()) for n, w in weights.items())
+
+
+def tell(line: str) -> None:
+    """Print a line of a run's log if it says how the run goes."""
+    tells = "[ROUND", "MetricRecord:", "failed to", "Going on", "finished in"
+    if any(word in line for word in tells):
+        print(line.partition(":")[2].strip())
+
+
+def left_over() -> int:
+    """How many of Flower's and Ray's processes still run that this one started."""
+    words = "flower-super", "flwr-", "ray::", "raylet", "gcs_server"
+    count = 0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            count += any(word in " ".join(process.cmdline()) for word in words)
+    return count
+
+
 def main() -> int:
     """What the command line asks for; 0 if the run completed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -75,7 +118,7 @@ def main() -> int:
             [*options, "--federation-config", RAY.format(chosen.clinics)],
         )
     else:
-        opened = clinics_of(chosen.app, chosen.clinics)
+        opened = clinics_of(chosen.app, count=chosen.clinics)
     with opened as deployment:
         if chosen.simulation:
             deployment.start_superlink(simulation=True)
