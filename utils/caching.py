@@ -1,8 +1,9 @@
-"""Files that are made once and kept: under ``data/`` in the repository."""
+"""Files that are made once and kept, under ``data/`` in the repository; and those that are not."""
 
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -58,3 +59,26 @@ def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Valu
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return load(folder)
+
+
+def temporary_folder() -> Path:
+    """A new folder for what this process alone needs, and removes.
+
+    Those that killed processes left behind are removed first.
+    """
+    for folder in Path(tempfile.gettempdir()).glob("federation-*-*"):
+        owner = folder.name.split("-")[1]
+        if owner.isdigit() and not is_alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"federation-{os.getpid()}-"))
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True

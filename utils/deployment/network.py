@@ -3,12 +3,12 @@
 import json
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from utils.arguments import shown
+from utils.caching import temporary_folder
 from utils.deployment.certificates import Authority, make_key
 from utils.deployment.processes import Process, wait_until
 
@@ -21,7 +21,8 @@ class Deployment:
     """A federation of real processes on loopback, each with a folder of its own.
 
     Leaving the ``with`` block ends every process that was started in it, also where a cell is
-    interrupted or this Python is killed, and removes the folder.
+    interrupted or this Python is killed, and removes the folder (in the last case, the next one
+    does).
 
     Attributes:
         folder: one folder a party: ``superlink``, ``researcher``, and one a clinic.
@@ -31,7 +32,7 @@ class Deployment:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="federation-"))
+        self.folder = temporary_folder()
         self.authority = Authority(self.folder / "authority")
         self.superlink: Process | None = None
         self.clinics: dict[str, Process] = {}
