@@ -41,7 +41,7 @@ def clinics_of(*apps: str, count: int = 3) -> Iterator[Deployment]:
         for name in names:
             deployment.start_clinic(name, node_config(deployment, name, count), wait=False)
         for clinic in deployment.clinics.values():
-            clinic.wait_for("SuperNode ID:", seconds=120)
+            clinic.wait_for("SuperNode ID:")
         yield deployment
 
 

@@ -73,7 +73,7 @@ def test_a_clinic_that_sends_nan_is_refused_by_name_and_the_round_goes_on(clinic
     name = clinics.node_id("clinic 2")
     assert re.match(f"Round 1: client {name} failed to train: update refused: .*NaN", failure)
     assert np.isfinite(told["metrics"]["server"]["1"]["loss"])
-    assert told["metrics"]["server"]["1"]["accuracy"] > 0.3
+    assert told["metrics"]["server"]["1"]["accuracy"] > 0.2
 
 
 def test_whoever_has_not_both_the_key_and_the_certificate_is_refused(clinics, tmp_path):
@@ -99,8 +99,8 @@ def test_whoever_has_not_both_the_key_and_the_certificate_is_refused(clinics, tm
         ),
     }
     for message, stranger in strangers.items():
-        stranger.wait_for(message)
-        assert stranger.wait(60) != 0
+        stranger.wait_for(message, 180)
+        assert stranger.wait(120) != 0
         assert "SuperNode ID" not in stranger.log
         clinics.clinics.pop(stranger.name)
     assert "No SuperNode found with the given public key" in clinics.superlink.log
@@ -115,7 +115,7 @@ def test_a_run_is_brought_back_after_its_superlink_was_killed(clinics, in_proces
     seen = third.log.count("Receiving: train")
     config = ROUNDS | kept | {"result": federation.result_folder(clinics)}
     submitted = clinics.submit(federation.APPS["digits"], config)
-    third.wait_for("Receiving: train", times=seen + 2, seconds=120)
+    third.wait_for("Receiving: train", times=seen + 2, seconds=300)
     clinics.superlink.kill()
     assert submitted.wait(60) != 0
     assert "Connection to the SuperLink is unavailable" in submitted.log

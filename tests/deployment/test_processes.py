@@ -9,7 +9,7 @@ import textwrap
 import psutil
 import pytest
 
-from utils.deployment import Process, wait_until
+from utils.deployment import Deployment, Process, wait_until
 
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 PARENT = """
@@ -98,3 +98,17 @@ def test_it_ends_with_the_python_that_started_it(tmp_path, how):
     starter.wait(10)
     starter.stdout.close()
     wait_until(lambda: gone(tree), 10, "the end of all")
+
+
+def test_windows_itself_is_answered_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(OSError, match="use WSL2"):
+        Deployment()
+
+
+def test_a_setting_that_does_not_travel_is_named(tmp_path):
+    with Deployment() as deployment:
+        with pytest.raises(ValueError, match=r"layers is \[1, 2\]; a setting is a number"):
+            deployment.submit(tmp_path, {"layers": [1, 2]})
+        assert deployment.folder.exists()
+    assert not deployment.folder.exists()

@@ -1,8 +1,10 @@
 """Flower's own runtimes on this machine: a SuperLink, SuperNodes, and who submits runs."""
 
+import atexit
 import json
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -29,15 +31,21 @@ class Deployment:
         authority: signed the SuperLink's certificate; every party is given ``ca.crt``.
         superlink: its process, once started.
         clinics: the SuperNodes' processes by name.
+
+    Raises:
+        OSError: on Windows itself; in WSL2 it works as on Linux.
     """
 
     def __init__(self) -> None:
+        if sys.platform == "win32":
+            raise OSError("Flower's processes are started here on Linux and macOS; use WSL2")
         self.folder = temporary_folder()
         self.authority = Authority(self.folder / "authority")
         self.superlink: Process | None = None
         self.clinics: dict[str, Process] = {}
         self._started: list[Process] = []
         self._port = free_port()
+        atexit.register(self.close)  # where nobody leaves the block: a notebook that is closed
 
     def __enter__(self) -> "Deployment":
         return self
@@ -58,6 +66,7 @@ class Deployment:
         for process in [*ending, *([self.superlink] if self.superlink else [])]:
             process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        atexit.unregister(self.close)
 
     @property
     def address(self) -> str:
@@ -195,7 +204,7 @@ class Deployment:
         home = self.party("researcher")
         process = self.start("flwr", ["flwr", *arguments], home)
         before = process.log_before
-        status = process.wait(120)
+        status = process.wait(300)
         said = process.log[before:]
         self._started.remove(process)
         if status != 0:

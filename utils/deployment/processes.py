@@ -70,7 +70,7 @@ class Process:
         fresh, self._read = text[self._read : end], max(end, self._read)
         return fresh.splitlines()
 
-    def wait_for(self, text: str, seconds: float = 60, times: int = 1) -> None:
+    def wait_for(self, text: str, seconds: float = 180, times: int = 1) -> None:
         """Until it has printed the text, so many times.
 
         Raises:
