@@ -88,9 +88,10 @@ def furthest(folder: Path, run: Run) -> float:
 
 def tell(line: str) -> None:
     """Print a line of a run's log if it says how the run goes."""
-    tells = "[ROUND", "MetricRecord:", "failed to", "Going on", "finished in"
-    if any(word in line for word in tells):
-        print(line.partition(":")[2].strip())
+    level, _, said = line.partition(" :")
+    tells = "[ROUND", "MetricRecord: {", "failed to", "Going on", "finished in"
+    if level in ("INFO", "WARNING") and any(word in said for word in tells):
+        print(said.strip().removeprefix("└──> "))
 
 
 def left_over() -> int:
