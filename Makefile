@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/installed-requirements.txt
 LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lesson lab test test-fast notebooks bench clean
+.PHONY: help setup course lesson lab test test-fast notebooks federation simulation bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,12 @@ test-fast: setup  ## lint and unit tests only
 
 notebooks: setup  ## re-execute every notebook and save it in place
 	@$(BIN)/python -m utils.course --in-place
+
+federation: setup  ## three clinics on Flower's own network, with TLS and keys (or APP=patients)
+	@$(BIN)/python Part02/L5/real_federation.py $(APP)
+
+simulation: setup  ## the same app on Flower's simulation runtime, Ray (or APP=patients)
+	@$(BIN)/python Part02/L5/real_federation.py $(APP) --simulation
 
 bench: setup  ## measure the simulation engine, and the language model's training
 	@$(BIN)/python -m tests.bench_simulation

@@ -1,8 +1,10 @@
 """The cache of files that are made once."""
 
 import logging
+import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -116,3 +118,17 @@ def test_what_is_no_name_of_a_folder_or_no_function_is_refused(elsewhere):
         with pytest.raises(ValueError, match="build and load must be functions"):
             cached("thing", *functions)
     assert not elsewhere.exists()
+
+
+def test_a_temporary_folder_is_new_and_those_of_killed_processes_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    dead = tmp_path / f"federation-{int(ended.stdout)}-x"
+    others = [tmp_path / f"federation-{os.getpid()}-x", tmp_path / "federation-mine-x"]
+    for folder in (dead, *others):
+        folder.mkdir()
+        (folder / "file").touch()
+    found = [caching.temporary_folder(), caching.temporary_folder()]
+    assert len({*found, *others}) == 4
+    assert all(folder.is_dir() for folder in (*found, *others))
+    assert not dead.exists()

@@ -19,7 +19,7 @@ LAYERS = [
     {"data"},
     {"learning", "llm"},
     {"federation"},
-    {"compression", "privacy"},
+    {"compression", "deployment", "privacy"},
     {"attacks"},
     {"plots"},
     {"lesson"},

@@ -1,9 +1,10 @@
-"""Files that are made once and kept: under ``data/`` in the repository."""
+"""Files that are made once and kept, under ``data/`` in the repository; and those that are not."""
 
 import errno
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,3 +100,26 @@ def _said_plainly() -> Iterator[None]:
             f"the cache {CACHE_DIR} cannot be used ({error.strerror}); {way}, or copy the course "
             "to a folder that is yours, and run again: what was half built is removed",
         ) from error
+
+
+def temporary_folder() -> Path:
+    """A new folder for what this process alone needs, and removes.
+
+    Those that killed processes left behind are removed first.
+    """
+    for folder in Path(tempfile.gettempdir()).glob("federation-*-*"):
+        owner = folder.name.split("-")[1]
+        if owner.isdigit() and not is_alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"federation-{os.getpid()}-"))
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True

@@ -25,6 +25,7 @@ from tests.federation.apps import (
     server_app,
     update_reply,
 )
+from utils import caching
 from utils.compression import CompressedStrategy, Uniform, compress_update
 from utils.federation import RoundFailedError, parallel, simulate, workers
 from utils.federation.shipping import LARGE, NotSendableError, outline, receive, send
@@ -472,7 +473,7 @@ def test_workers_end_with_the_process_that_started_them_and_the_next_run_sweeps_
     child.wait()
     hung = {int(path.name) for path in tmp_path.iterdir()}
     until = time.monotonic() + 20
-    while any(workers._is_alive(pid) and not is_zombie(pid) for pid in hung):
+    while any(caching.is_alive(pid) and not is_zombie(pid) for pid in hung):
         assert time.monotonic() < until, "a worker outlived its notebook"
         time.sleep(0.1)
     left = list(Path(tempfile.gettempdir()).glob(f"federation-{child.pid}-*"))

@@ -160,3 +160,22 @@ def test_clinics_in_several_processes_train_the_same_bits(tiny, cards):
     assert two.workers == 2
     assert one.client_metrics.equals(two.client_metrics)
     assert all(a.data == two.result.arrays[n].data for n, a in one.result.arrays.items())
+
+
+def test_a_clinic_may_load_its_model_and_read_its_own_cards_when_it_is_asked(tiny, clinics):
+    add_lora(tiny, 2)
+    start, own = adapter_state(tiny), list(clinics.values())
+    asked = []
+
+    def cards(context):
+        asked.append(context.node_config["partition-id"])
+        return own[asked[-1]]
+
+    runs = []
+    for app in (clinic_app(tiny, clinics), clinic_app(lambda context: tiny, cards)):
+        load_adapter_state(tiny, start)
+        run = simulate(server(tiny, plain(), 1), app, 2, workers=1, progress=False)
+        runs.append(run.result.arrays.to_torch_state_dict())
+    assert sorted(asked) == [0, 1]
+    for name, w in runs[0].items():
+        assert torch.equal(w, runs[1][name]), name

@@ -4,6 +4,7 @@
 A name begins with the lesson and the exercise: ``"L2.1 full"``.
 """
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -129,6 +130,18 @@ def noise_share(z, norm, needed):
     return z * norm / np.sqrt(needed)
 
 
+def clients_at_a_time(cpus, gpus, cpus_each, gpus_each):
+    by_cpu = cpus // cpus_each
+    return min(by_cpu, gpus * int(1 / gpus_each)) if gpus_each else by_cpu
+
+
+def levels(clients, at_most):
+    count = 1
+    while clients > at_most:
+        clients, count = -(-clients // at_most), count + 1
+    return count
+
+
 RIGHT = {
     "L1.1": ("check_nearest", nearest),
     "L1.2": ("check_vote", vote),
@@ -145,6 +158,8 @@ RIGHT = {
     "L4.4": ("check_min_k", min_k),
     "L4.encryption 1": ("check_open_secret", open_secret),
     "L4.encryption 2": ("check_noise_share", noise_share),
+    "L5.1": ("check_clients_at_a_time", clients_at_a_time),
+    "L5.2": ("check_levels", levels),
 }
 WRONG = {
     "L1.1 product": (
@@ -274,4 +289,20 @@ WRONG = {
         "expected 1.5000, got 4.5000",
     ),
     "L4.encryption 2 text": ("check_noise_share", lambda z, s, n: "s", "Return a number"),
+    "L5.1 only CPUs": ("check_clients_at_a_time", lambda c, g, ce, ge: c // ce, "the GPUs do not"),
+    "L5.1 straddle": (
+        "check_clients_at_a_time",
+        lambda c, g, ce, ge: min(c // ce, int(g / ge)) if ge else c // ce,
+        "must lie on one GPU",
+    ),
+    "L5.1 one each": ("check_clients_at_a_time", lambda c, g, ce, ge: c, "1 at a time, not 2"),
+    "L5.1 float": ("check_clients_at_a_time", lambda c, g, ce, ge: c / ce, "whole number"),
+    "L5.2 logarithm": (
+        "check_levels",
+        lambda c, m: max(1, math.ceil(math.log(c) / math.log(m))),
+        "count with whole numbers",
+    ),
+    "L5.2 rounded down": ("check_levels", lambda c, m: max(1, levels(c, m) - 1), "leave some out"),
+    "L5.2 too many": ("check_levels", lambda c, m: levels(c, m) + 1, "1 levels, not 2"),
+    "L5.2 text": ("check_levels", lambda c, m: "two", "whole number of levels"),
 }

@@ -2,9 +2,10 @@
 
 from utils.federation.checking import CheckedGrid, checked
 from utils.federation.checkpoints import CheckpointError
-from utils.federation.clients import classifier_app
+from utils.federation.clients import classifier_app, repeatable
 from utils.federation.failures import Failure, Failures, RoundFailedError
 from utils.federation.parallel import WorkerLostError
+from utils.federation.rounds import run_rounds
 from utils.federation.shipping import NotSendableError
 from utils.federation.simulation import Run, simulate
 from utils.federation.strategies import CheckedStrategy, ScheduledFedAvg, cosine, serve
@@ -36,6 +37,8 @@ __all__ = [
     "checked",
     "classifier_app",
     "cosine",
+    "repeatable",
+    "run_rounds",
     "serialized_bytes",
     "serve",
     "simulate",

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import Mod
+from flwr.clientapp.typing import ClientAppCallable, Mod
 from torch import nn
 from torch.utils.data import Dataset
 
 from utils.arguments import function, functions, shown
+from utils.federation.recording import round_of
 from utils.learning import evaluate, train
+from utils.randomness import random_stream
 
 State = Mapping[str, torch.Tensor]
 _SETTINGS = ("epochs", "lr", "momentum", "batch_size")  # that a message may bring
@@ -85,3 +87,14 @@ def classifier_app(
             return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
     return app
+
+
+def repeatable(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """A mod: a client's random numbers are the same wherever it runs.
+
+    They come from the run's ``seed``, the kind of message, the round and the client's number
+    (``partition-id`` of its node configuration), as in ``simulate``.
+    """
+    number, kind = context.node_config["partition-id"], message.metadata.message_type
+    with random_stream(context.run_config["seed"], kind, round_of(message) or 0, number):
+        return call_next(message, context)

@@ -8,7 +8,6 @@ import pickle
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.task_identity import TaskIdentity
 from joblib.externals.loky import process_executor
 
+from utils.caching import temporary_folder
 from utils.federation.shipping import LARGE, receive, send
 
 _idle: list["Worker"] = []  # processes of earlier runs, ready for the next
@@ -75,8 +75,7 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        _remove_left_behind()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"federation-{os.getpid()}-"))
+        self.folder = temporary_folder()
         self._arrays: list[bytes] = []
         self._files: list[Path] = []
 
@@ -114,24 +113,6 @@ class Outbox:
     def close(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _remove_left_behind() -> None:
-    """Folders of processes that are no more."""
-    for folder in Path(tempfile.gettempdir()).glob("federation-*-*"):
-        owner = folder.name.split("-")[1]
-        if owner.isdigit() and not _is_alive(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
 
 
 # In the worker ---------------------------------------------------------------------------------

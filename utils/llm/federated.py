@@ -6,6 +6,7 @@ clinics it plays. (Part 2, L3 writes this out.)
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import isroutine
 
 from datasets import Dataset
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
@@ -66,8 +67,8 @@ def train_steps(llm: LLM, cards: Dataset, config: Mapping, seed: int) -> Sequenc
 
 
 def clinic_app(
-    llm: LLM,
-    clinics: Mapping[str, Dataset],
+    llm: LLM | Callable[[Context], LLM],
+    clinics: Mapping[str, Dataset] | Callable[[Context], Dataset],
     training: Training = train_steps,
     mods: Iterable[Mod] = (),
 ) -> ClientApp:
@@ -78,8 +79,10 @@ def clinic_app(
     made from the cards may leave either: then every clinic weighs 1.
 
     Args:
-        llm: with adapters on; its base weights are never changed.
-        clinics: each clinic's cards, from ``make_clinics``.
+        llm: with adapters on; its base weights are never changed. Or a function of the context
+            that returns it: then it is loaded where and when a clinic is first asked.
+        clinics: each clinic's cards, from ``make_clinics``; or a function of the context that
+            reads one clinic's, where a real one has them in a folder of its own.
         training: what a clinic does with the model, its cards, the round's configuration and
             a seed that belongs to this clinic and round.
         mods: of the client, the first outermost.
@@ -88,31 +91,45 @@ def clinic_app(
         ValueError: if there are no clinics.
         TypeError: if ``training``, or a mod, is no function.
     """
-    wrong = not isinstance(clinics, Mapping) or not clinics
-    if wrong or not all(isinstance(cards, Dataset | list) for cards in clinics.values()):
+    known = (
+        isinstance(clinics, Mapping)
+        and clinics
+        and all(isinstance(cards, Dataset | list) for cards in clinics.values())
+    )
+    if not known and not isroutine(clinics):
         raise ValueError(
             f"clinics is {shown(clinics)}; it must be a dictionary of cards by the clinic's name, "
             "as from make_clinics, of at least one clinic"
         )
     function("training", training, "llm.train_steps")
-    mods = functions("mods", mods, "Flower mods")
-    cards_of, app = list(clinics.values()), ClientApp(mods=mods)
+    app = ClientApp(mods=functions("mods", mods, "Flower mods"))
+    cards_of = clinics if isroutine(clinics) else _by_number(list(clinics.values()))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
+        cards = cards_of(context)
+        model = llm(context) if callable(llm) else llm
+        load_adapter_record(model, message.content["arrays"])
+        losses = training(model, cards, message.content["config"], random.getrandbits(31))
+        metrics = {"num-examples": 1}
+        if losses is not None:
+            metrics = {"num-examples": len(cards), "loss": losses[0]}
+        reply = RecordDict({"arrays": adapter_record(model), "metrics": MetricRecord(metrics)})
+        return Message(reply, reply_to=message)
+
+    return app
+
+
+def _by_number(cards_of: list[Dataset]) -> Callable[[Context], Dataset]:
+    """A clinic's cards, from its number in the context."""
+
+    def cards(context: Context) -> Dataset:
         number = context.node_config["partition-id"]
         if not 0 <= number < len(cards_of):
             raise ValueError(
                 f"clinic number {number} is asked for, and there are {len(cards_of)} clinics; "
                 f"simulate with num_clients={len(cards_of)}"
             )
-        cards = cards_of[number]
-        load_adapter_record(llm, message.content["arrays"])
-        losses = training(llm, cards, message.content["config"], random.getrandbits(31))
-        metrics = {"num-examples": 1}
-        if losses is not None:
-            metrics = {"num-examples": len(cards), "loss": losses[0]}
-        reply = RecordDict({"arrays": adapter_record(llm), "metrics": MetricRecord(metrics)})
-        return Message(reply, reply_to=message)
+        return cards_of[number]
 
-    return app
+    return cards

@@ -1,0 +1,1 @@
+"""Triage, federated: a language model's adapter in a Flower app, wherever it runs."""

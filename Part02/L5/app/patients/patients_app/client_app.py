@@ -1,0 +1,7 @@
+"""The client: a few steps on its clinic's patients; only the adapter travels."""
+
+from patients_app.task import model_of, own_data, train
+from utils.federation import repeatable
+from utils.llm import clinic_app
+
+app = clinic_app(model_of, own_data, train, mods=[repeatable])

@@ -1,0 +1,15 @@
+"""The lesson's module that starts its federations: ``Part02/L5/real_federation.py``."""
+
+import importlib
+import sys
+from pathlib import Path
+
+LESSON = Path(__file__).parents[2] / "Part02" / "L5"
+sys.path.insert(0, str(LESSON))
+federation = importlib.import_module("real_federation")
+deal_out = importlib.import_module("deal_out")
+
+
+def settings(app, **changed):
+    """An app's run configuration, with some values changed."""
+    return federation.run_config(app) | {n.replace("_", "-"): v for n, v in changed.items()}
