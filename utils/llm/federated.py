@@ -6,7 +6,6 @@ clinics it plays. (Part 2, L3 writes this out.)
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from inspect import isroutine
 
 from datasets import Dataset
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
@@ -96,14 +95,14 @@ def clinic_app(
         and clinics
         and all(isinstance(cards, Dataset | list) for cards in clinics.values())
     )
-    if not known and not isroutine(clinics):
+    if not known and not callable(clinics):
         raise ValueError(
             f"clinics is {shown(clinics)}; it must be a dictionary of cards by the clinic's name, "
             "as from make_clinics, of at least one clinic"
         )
     function("training", training, "llm.train_steps")
     app = ClientApp(mods=functions("mods", mods, "Flower mods"))
-    cards_of = clinics if isroutine(clinics) else _by_number(list(clinics.values()))
+    cards_of = clinics if callable(clinics) else _by_number(list(clinics.values()))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
