@@ -283,6 +283,10 @@ ELSEWHERE = {  # and why no call of theirs is in the table
     "course.closing_table": "as execute",
     "course.Progress.add": "as execute",
     "course.Progress.done": "as execute",
+    "caching.is_alive": "the course's own: test_caching.py",
+    "caching.temporary_folder": "it takes nothing",
+    "federation.repeatable": "a mod, which Flower calls: federation/test_rounds.py",
+    "federation.run_rounds": "needs a grid that answers: federation/test_rounds.py",
     "course.main": "its arguments are checked by argparse: test_course.py",
 }
 
