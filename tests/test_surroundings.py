@@ -143,7 +143,8 @@ def test_an_old_python_is_told_which_one_is_needed(monkeypatch):
 
 def test_a_python_without_the_packages_is_told_which_kernel_to_choose():
     command = [sys.executable, "-S", "-c", "import utils"]  # -S: without what is installed
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("ImportError: the package torch is not installed for this Python")
     assert "choose the kernel of .venv" in last

@@ -92,7 +92,10 @@ WORDS = {  # by which a sentence may call an argument
     "state": {"names"},
     "matches": {"text"},
     "missing": {"label"},
+    "releases": {"noise_multiplier", "sampling_rate", "rounds"},  # of one of them
 }
+# may be functions instead: of the learner's own, which fail in their own words
+OR_FUNCTIONS = {("llm.clinic_app", "llm"), ("llm.clinic_app", "clinics")}
 
 
 class _TakesLongError(BaseException):
@@ -184,7 +187,8 @@ def tried(name: str):
             arguments, value = case.given(), make()
             if parameter in case.slow and (value is None or isinstance(value, int | float)):
                 continue  # it may be a good one
-            if callable(value) and callable(arguments[parameter]):
+            may_be = callable(arguments[parameter]) or (name, parameter) in OR_FUNCTIONS
+            if callable(value) and may_be:
                 continue  # another function of the learner's own, which fails in its own words
             arguments[parameter] = (value,) if parameter[0] == "*" else value
             yield parameter, kind, value, arguments
@@ -243,7 +247,9 @@ def quick(case: Call) -> list[str]:
     return [name for name in case.given() if name not in case.slow]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(chosen=st.data())
 def test_whatever_is_handed_over_is_taken_or_answered_with_a_sentence(chosen):
     name = chosen.draw(st.sampled_from([name for name in CASES if quick(CASES[name])]))
