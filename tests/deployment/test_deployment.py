@@ -3,10 +3,9 @@
 import re
 
 import numpy as np
-import psutil
 import pytest
 
-from tests.deployment.lesson import deal_out, federation, settings
+from tests.deployment.lesson import children, deal_out, federation, settings
 from utils.deployment import Authority
 from utils.federation import simulate
 
@@ -17,11 +16,12 @@ DONE = "finished:completed"
 @pytest.fixture(scope="module")
 def clinics():
     """Three clinics that hold digits; afterwards, nothing of them is left."""
+    before = children()  # other tests' worker processes, kept for the next
     with federation.clinics_of("digits") as deployment:
-        processes = psutil.Process().children(recursive=True)
-        assert len(processes) >= 8  # SuperLink and SuperNodes, each with its guard
+        assert len(children() - before) >= 8  # SuperLink and SuperNodes, each with its guard
         yield deployment
-    assert not [p for p in processes if p.is_running()]
+        started = children() - before
+    assert not children() & started
     assert not deployment.folder.exists()
 
 
@@ -30,7 +30,7 @@ def in_process():
     """The same run in this process."""
     server, client = federation.apps_of("digits")
     config = settings("digits", **ROUNDS)
-    return simulate(server, client, 3, run_config=config, progress=False)
+    return simulate(server, client, 3, run_config=config, workers=1, progress=False)
 
 
 def run(deployment, **config):

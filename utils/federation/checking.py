@@ -161,11 +161,11 @@ class CheckedGrid(GridAround):
 
     def _refuse_misfits(self, pairs: list[tuple[Message, Message]]) -> None:
         good = [i for i, (_, reply) in enumerate(pairs) if reply.has_content()]
-        asked = pairs[0][0]  # one without a model asks for no average
-        if self.weighted_by_key is None or not good or kind_of(asked) == "query":
+        if self.weighted_by_key is None or not good:
             return
-        if not asked.content.array_records:
-            return
+        asked = pairs[good[0]][0]
+        if kind_of(asked) == "query" or not asked.content.array_records:
+            return  # one without a model asks for no average
         faults = check_alike([pairs[i][1] for i in good], self.weighted_by_key)
         for position, fault in faults.items():
             sent = pairs[good[position]][0]
