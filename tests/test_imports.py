@@ -23,6 +23,7 @@ LAYERS = [
     {"attacks"},
     {"plots"},
     {"lesson"},
+    {"readme"},
     {"course"},
 ]
 BRIDGES = {"llm/federated.py": {"federation", "privacy"}}  # the language model in a federation

@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from utils.arguments import flag, text
-from utils.lesson import HEADLINE
+from utils.readme import headline_of, write_lessons
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -104,7 +103,7 @@ def execute(notebook: Path, output: Path) -> Outcome:
         _remove_run_metadata(executed)
         nbformat.write(executed, unfinished)
         unfinished.replace(output)
-    return Outcome(notebook, len(executed.cells), seconds, _headline(executed), error)
+    return Outcome(notebook, len(executed.cells), seconds, headline_of(executed), error)
 
 
 def _remove_run_metadata(notebook: nbformat.NotebookNode) -> None:
@@ -118,17 +117,6 @@ def _remove_run_metadata(notebook: nbformat.NotebookNode) -> None:
             cell.metadata.pop(key, None)
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
-
-
-def _printed(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            yield from output.get("text", "").splitlines()
-
-
-def _headline(notebook: nbformat.NotebookNode) -> str:
-    lines = [line for line in _printed(notebook) if line.startswith(HEADLINE)]
-    return lines[-1].removeprefix(HEADLINE) if lines else ""
 
 
 def publish(executed: Path, lesson: Path) -> None:
@@ -240,7 +228,10 @@ def main(arguments: list[str] | None = None) -> int:
     failures = [outcome.error for outcome in outcomes if outcome.error]
     if failures:
         print("\nFailed:\n" + "\n".join(f"  {failure}" for failure in failures), file=sys.stderr)
-    elif not options.in_place:
+    elif options.in_place:
+        if write_lessons(ROOT / "README.md"):
+            print("\nThe lessons' new headlines are in README.md")
+    else:
         if progress:
             progress.clear()
         print("\nExecuted notebooks and HTML pages are in build/")
