@@ -27,6 +27,7 @@ from utils import (
     compression,
     course,
     data,
+    deployment,
     federation,
     learning,
     lesson,
@@ -39,6 +40,7 @@ from utils import (
 from utils.arguments import shown
 from utils.federation.recording import GridAround
 from utils.llm import LLM
+from utils.privacy import secure_aggregation as masks
 
 UTILS = str(Path(utils.__file__).parent)
 LONGEST = 0.25  # seconds that a call may take; then what it was given is good, only large
@@ -230,7 +232,8 @@ def test_the_arguments_of_the_table_are_good(name):
     arguments = case.given()
     settings = {n: v for n, v in arguments.items() if n[0] != "*"}
     before = {n: outline(v) for n, v in arguments.items()}
-    case.use(*arguments.get("*key", ()), **settings)
+    positional = [v for n, several in arguments.items() if n[0] == "*" for v in several]
+    case.use(*positional, **settings)
     changed = {n for n, v in arguments.items() if outline(v) != before[n]}
     refresh(case)
     assert changed <= case.changes
@@ -281,7 +284,7 @@ def test_numpys_numbers_are_taken_for_pythons(name):
             refresh(case)
 
 
-PACKAGES = attacks, compression, data, federation, learning, llm, privacy
+PACKAGES = attacks, compression, data, deployment, federation, learning, llm, privacy, masks
 MODULES = caching, course, lesson, plots, progress, randomness
 ELSEWHERE = {  # and why no call of theirs is in the table
     "course.execute": "make course calls it, with what lesson_notebooks found: test_course.py",
@@ -291,8 +294,23 @@ ELSEWHERE = {  # and why no call of theirs is in the table
     "course.Progress.done": "as execute",
     "caching.is_alive": "the course's own: test_caching.py",
     "caching.temporary_folder": "it takes nothing",
+    "deployment.free_port": "it takes nothing",
     "federation.repeatable": "a mod, which Flower calls: federation/test_rounds.py",
     "federation.run_rounds": "needs a grid that answers: federation/test_rounds.py",
+    **{
+        f"deployment.Deployment.{name}": "it starts Flower's processes: tests/deployment"
+        for name in (
+            "flwr",
+            "listed",
+            "node_id",
+            "party",
+            "run",
+            "start",
+            "start_clinic",
+            "start_superlink",
+            "submit",
+        )
+    },
     "course.main": "its arguments are checked by argparse: test_course.py",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from utils import (
     compression,
     course,
     data,
+    deployment,
     federation,
     learning,
     lesson,
@@ -35,6 +37,7 @@ from utils import (
     randomness,
 )
 from utils.federation.recording import GridAround
+from utils.privacy import secure_aggregation as masks
 from utils.privacy.local_dp import CLIP_KEY
 
 ONE = {"min_available_nodes": 1, "min_train_nodes": 1, "min_evaluate_nodes": 1}
@@ -170,7 +173,7 @@ def played(make: Callable, start: Callable, config: dict | None = None) -> Calla
     return use
 
 
-def by_mod(make: Callable, around: Callable) -> Callable:
+def by_mod(make: Callable, around: Callable, clients: int = 1) -> Callable:
     """Make a client's mod, and let a round's messages through."""
 
     def use(**settings):
@@ -178,7 +181,7 @@ def by_mod(make: Callable, around: Callable) -> Callable:
         strategy = around(FedAvg(fraction_evaluate=0.0, **ONE))
         config = {CLIP_KEY: 1.0}
         server = federation.serve(strategy, record(), 1, train_config=config)
-        return federation.simulate(server, client, 1, workers=1, **QUIET)
+        return federation.simulate(server, client, clients, workers=1, **QUIET)
 
     return use
 
@@ -188,7 +191,7 @@ def with_strategy(make: Callable, *mods: Callable) -> Callable:
 
     def use(**settings):
         server = federation.serve(make(**settings), record(), 1)
-        return federation.simulate(server, apps.client_app(mods=list(mods)), 2, workers=1, **QUIET)
+        return federation.simulate(server, apps.client_app(mods=list(mods)), 3, workers=1, **QUIET)
 
     return use
 
@@ -223,6 +226,24 @@ def made(makers: dict) -> Callable[[], dict]:
 
 def given(**makers) -> Callable[[], dict]:
     return made(makers)
+
+
+def terms(**changed) -> masks.Terms:
+    return masks.Terms(**{"clip": 1.0, "max_clients": 5} | changed)
+
+
+def noise() -> masks.DistributedNoise:
+    return masks.DistributedNoise(noise_multiplier=1.0, clipping_norm=1.0, clients=5)
+
+
+def process(**settings) -> None:
+    """Start one, and wait for its end."""
+    started = deployment.Process(**settings)
+    started.wait(10)
+
+
+def a_process() -> deployment.Process:
+    return deployment.Process("echo", ["echo", "word"], Path.cwd(), {})
 
 
 DP = {"noise_multiplier": 1.0, "max_norm": 1.0, "sampling_rate": 0.5, "steps": 1}
@@ -392,6 +413,34 @@ CALLS = {
         ),
         "split_hospitals": Call(
             data.split_hospitals, given(dataset=images, missing=lambda: [[1], [2]], seed=0)
+        ),
+    },
+    "deployment": {
+        "Authority": Call(deployment.Authority, given(folder="authority", days=1)),
+        "Authority.certify_server": Call(
+            lambda *hosts: deployment.Authority("authority").certify_server(*hosts),
+            lambda: {"*hosts": ("localhost", "127.0.0.1")},
+        ),
+        "Process": Call(
+            process,
+            given(
+                name="echo",
+                command=lambda: ["echo", "word"],
+                folder=Path.cwd,
+                environment=lambda: {"WORD": "word"},
+            ),
+        ),
+        "Process.lines": Call(on(a_process, "lines"), lambda: {"*words": ("word",)}),
+        "Process.tail": Call(on(a_process, "tail"), given(lines=2)),
+        "Process.wait": Call(on(a_process, "wait"), given(seconds=10), slow={"seconds"}),
+        "Process.wait_for": Call(
+            on(a_process, "wait_for"),
+            given(wanted="word", seconds=10, times=1),
+            slow={"wanted", "seconds", "times"},
+        ),
+        "make_key": Call(deployment.make_key, given(folder="clinic")),
+        "wait_until": Call(
+            deployment.wait_until, given(true=lambda: lambda: True, seconds=1, what="nothing")
         ),
     },
     "federation": {
@@ -705,6 +754,48 @@ CALLS = {
         "noise_multiplier_for": Call(
             privacy.noise_multiplier_for,
             given(target_epsilon=1.0, sampling_rate=1.0, rounds=2, delta=1e-5, accountant="pld"),
+        ),
+    },
+    "privacy.secure_aggregation": {
+        "DistributedNoise": Call(
+            masks.DistributedNoise, given(noise_multiplier=1.0, clipping_norm=1.0, clients=5)
+        ),
+        "DistributedNoise.draw": Call(on(noise, "draw"), given(size=3, scale=10.0)),
+        "DistributedNoise.multiplier_of_sum": Call(
+            on(noise, "multiplier_of_sum"), given(survivors=4, size=3, scale=10.0)
+        ),
+        "DistributedNoise.variance": Call(on(noise, "variance"), given(size=3, scale=10.0)),
+        "SecureAggregation": Call(
+            with_strategy(masks.SecureAggregation, masks.mask_update(terms())),
+            given(strategy=lambda: FedAvg(fraction_evaluate=0.0), terms=terms, timeout=10.0),
+        ),
+        "Terms": Call(
+            masks.Terms,
+            given(
+                clip=1.0,
+                max_clients=5,
+                max_weight=100,
+                bits=32,
+                threshold=0.6,
+                min_clients=3,
+                neighbours=4,
+                noise=None,
+            ),
+        ),
+        "Terms.error_bound": Call(on(terms, "error_bound"), given(clients=2, weight=2)),
+        "Terms.holders": Call(on(terms, "holders"), given(clients=2)),
+        "Terms.needed": Call(on(terms, "needed"), given(holders=2)),
+        "discrete_gaussian": Call(
+            masks.discrete_gaussian,
+            given(variance=1.0, size=3, random=lambda: np.random.default_rng(0).bytes),
+        ),
+        "enough_neighbours": Call(
+            masks.enough_neighbours,
+            given(clients=100, conspiring=0.1, dropping=0.1, security=20, correctness=10),
+        ),
+        "mask_update": Call(
+            by_mod(masks.mask_update, lambda s: masks.SecureAggregation(s, terms()), 3),
+            given(terms=terms, weighted_by_key="num-examples"),
         ),
     },
     "progress": {

@@ -7,6 +7,7 @@ import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 
@@ -98,6 +99,17 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} is {shown(value)}; it must be text")
     return value
+
+
+def folder_path(name: str, value: object) -> Path:
+    """The value as a path, if it is text or a path, and not empty; it need not exist.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+        raise ValueError(f"{name} is {shown(value)}; it must be the path of a folder")
+    return Path(value)
 
 
 def function(name: str, value: object, example: str = "") -> Callable:

@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_a_full_set_is_downloaded_and_has_the_form_of_the_bundled_one(
     train, test = load_digits(source, tmp_path)
     assert calls == [(tmp_path, True, True), (tmp_path, False, True)]
     load_digits(source)
-    assert calls[-1][0] == "data"
+    assert calls[-1][0] == Path("data")
     assert labels_of(train).tolist() == [7, 7, 7]
     assert labels_of(test).tolist() == [4, 4]
     image, label = train[0]

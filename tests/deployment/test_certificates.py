@@ -59,7 +59,7 @@ def test_certificates_end_after_the_days_given(tmp_path):
     for path in (authority.certificate, authority.certify_server()[0]):
         made = x509.load_pem_x509_certificate(path.read_bytes())
         assert (made.not_valid_after_utc - made.not_valid_before_utc).days == 3
-    with pytest.raises(ValueError, match="days is 0; it must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match="days is 0; it must be a whole number from 1"):
         Authority(tmp_path, days=0)
     with pytest.raises(ValueError, match="a host is 7"):
         authority.certify_server(7)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from utils import caching
-from utils.hardware import multiplies_bfloat16
+from utils.hardware import multiplies_bfloat16, products_of_bfloat16
 from utils.llm import ask, load_llm, model
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +128,16 @@ def test_the_model_is_pinned_alike_wherever_it_is_installed():
     }
     assert pins["requirements.txt"] == pins["Makefile"] == pins["README.md"]
     assert len(pins["Makefile"]) == 1
+
+
+def test_products_of_bfloat16_are_exact_in_float32_and_the_setting_is_put_back():
+    torch.manual_seed(0)
+    a, b = (torch.randn(shape).bfloat16().float() for shape in ((40, 576), (900, 576)))
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    with products_of_bfloat16(exact=True):
+        product = a @ b.T
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    assert (product - a.double() @ b.double().T).abs().max() < 1e-3  # bfloat16 would err by 0.1
+    with pytest.raises(ZeroDivisionError), products_of_bfloat16(exact=True):
+        1 / 0  # noqa: B018
+    assert torch.backends.mkldnn.matmul.fp32_precision == before

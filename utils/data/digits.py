@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset, random_split
 from torchvision import datasets
 from torchvision.transforms import Normalize
 
-from utils.arguments import list_of, one_of, seed_number, shown, whole_number
+from utils.arguments import folder_path, list_of, one_of, seed_number, whole_number
 from utils.data.tensors import labels_of
 
 SOURCES = ("bundled", "mnist", "fashion")
@@ -40,8 +40,7 @@ def load_digits(
         ValueError: for an unknown source.
         ConnectionError: if a download is needed and there is no network.
     """
-    if not isinstance(root, str | Path):
-        raise ValueError(f"root is {shown(root)}; it must be the path of a folder")
+    root = folder_path("root", root)
     if one_of("source", source, SOURCES) == "bundled":
         return tuple(_dataset(*part) for part in _bundled_pixels())
     kind = datasets.MNIST if source == "mnist" else datasets.FashionMNIST

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from utils.arguments import shown, whole_number
+from utils.arguments import folder_path, shown, whole_number
 
 _PEM = serialization.Encoding.PEM
 
@@ -21,11 +21,15 @@ class Authority:
 
     Args:
         folder: where the files are written; made if it does not exist.
-        days: that its certificate, and those it signs, are valid; at least 1.
+        days: that its certificate, and those it signs, are valid; 1 to 36,500.
+
+    Raises:
+        ValueError: for values out of range.
     """
 
     def __init__(self, folder: str | Path, days: int = 30) -> None:
-        self.folder, self._days = Path(folder), whole_number("days", days, 1)
+        self.folder = folder_path("folder", folder)
+        self._days = whole_number("days", days, 1, 36_500)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP384R1())
         self._name = _name("Course authority")
@@ -55,6 +59,9 @@ class Authority:
 
         Returns:
             The paths of the certificate and of the key, which only its owner may read.
+
+        Raises:
+            ValueError: for what is no name of a host.
         """
         hosts = hosts or ("localhost", "127.0.0.1")
         names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
@@ -89,10 +96,16 @@ class Authority:
 def make_key(folder: str | Path) -> tuple[Path, Path]:
     """A key pair by which a SuperLink knows a SuperNode.
 
+    Args:
+        folder: where both are written; made if it does not exist.
+
     Returns:
         The paths of the private key, which stays where it is made, and of the public one.
+
+    Raises:
+        ValueError: if that is no path.
     """
-    folder = Path(folder)
+    folder = folder_path("folder", folder)
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP384R1())
     private, public = folder / "key", folder / "key.pub"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from utils.arguments import dict_of, folder_path, function, list_of, number, text, whole_number
 from utils.deployment import guard
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -25,13 +26,25 @@ class Process:
             path.
         folder: its working directory; its output goes to ``NAME.log`` there.
         environment: variables besides this process's own.
+
+    Raises:
+        ValueError: if one of them is something else, or the folder is not there.
     """
 
     def __init__(
         self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> None:
+        command = [text("command", word) for word in list_of("command", command, "words")]
+        for variable, value in dict_of("environment", environment, "variables").items():
+            text("environment", variable), text("environment", value)
+        if not command:
+            raise ValueError("command is empty; it must name a program")
+        folder = folder_path("folder", folder)
+        if not folder.is_dir():
+            raise ValueError(f"folder is {folder}; there is no such folder")
         self.command = " ".join(command)
-        self.name, self.log_file = name, folder / f"{name.replace(' ', '-')}.log"
+        self.name = text("name", name)
+        self.log_file = folder / f"{name.replace(' ', '-')}.log"
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         before = len(self.log) if self.log_file.exists() else 0  # an earlier process's
         self.log_before = self._read = before
@@ -61,6 +74,7 @@ class Process:
 
     def lines(self, *words: str) -> list[str]:
         """The lines of its log that hold one of the words."""
+        words = [text("words", word) for word in words]
         return [line for line in self.log.splitlines() if any(word in line for word in words)]
 
     def new_lines(self) -> list[str]:
@@ -70,17 +84,19 @@ class Process:
         fresh, self._read = text[self._read : end], max(end, self._read)
         return fresh.splitlines()
 
-    def wait_for(self, text: str, seconds: float = 180, times: int = 1) -> None:
+    def wait_for(self, wanted: str, seconds: float = 180, times: int = 1) -> None:
         """Until it has printed the text, so many times.
 
         Raises:
             RuntimeError: if it ended without that.
             TimeoutError: if it did not come in time.
         """
-        wait_until(lambda: self.log.count(text) >= times or not self.running, seconds, repr(text))
-        if self.log.count(text) < times:
+        wanted, times = text("wanted", wanted), whole_number("times", times, 1)
+        there = lambda: self.log.count(wanted) >= times  # noqa: E731
+        wait_until(lambda: there() or not self.running, seconds, repr(wanted))
+        if not there():
             raise RuntimeError(
-                f"{self.name} ended without {text!r}; its last lines:\n{self.tail()}"
+                f"{self.name} ended without {wanted!r}; its last lines:\n{self.tail()}"
             )
 
     def wait(self, seconds: float = 600) -> int:
@@ -94,7 +110,7 @@ class Process:
 
     def tail(self, lines: int = 15) -> str:
         """The end of its log."""
-        return "\n".join(self.log.splitlines()[-lines:])
+        return "\n".join(self.log.splitlines()[-whole_number("lines", lines, 1) :])
 
     def kill(self) -> None:
         """End it as a power cut does: it, and all that it started, at once, without notice."""
@@ -122,8 +138,10 @@ def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
 
     Raises:
         TimeoutError: naming ``what`` did not come.
+        ValueError, TypeError: for wrong arguments.
     """
-    until = time.monotonic() + seconds
+    function("true", true, "lambda: process.running")
+    what, until = text("what", what), time.monotonic() + number("seconds", seconds, least=0)
     while not true():
         if time.monotonic() > until:
             raise TimeoutError(f"waited {seconds:g} s in vain for {what}")

@@ -24,7 +24,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from utils.arguments import shown
+from utils.arguments import folder_path
 
 _FORMAT = 1  # raise it whenever what is saved changes
 _KEPT = 2  # checkpoints of a strategy's start; one would do, two survive a damaged disk
@@ -52,9 +52,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, run: Mapping, parts: Mapping[str, object]) -> None:
-        if not isinstance(folder, str | Path) or not str(folder).strip():
-            raise ValueError(f"checkpoint is {shown(folder)}; it must be the path of a folder")
-        self.folder, self.run, self.parts = Path(folder), dict(run), dict(parts)
+        self.folder = folder_path("checkpoint", folder)
+        self.run, self.parts = dict(run), dict(parts)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.folder / ".lock")

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.arguments import rows_of, whole_number
+from utils.hardware import products_of_bfloat16
 from utils.llm.layers import hidden
 from utils.llm.model import LLM, an_llm
 from utils.progress import progress_bar
@@ -163,4 +164,5 @@ def _head(llm: LLM, states: torch.Tensor) -> torch.Tensor:
     head = llm.base.get_output_embeddings()
     if torch.is_grad_enabled() or head.bias is not None:
         return head(states).float()
-    return F.linear(states.float(), head.weight.float())
+    with products_of_bfloat16(states.dtype == head.weight.dtype == torch.bfloat16):
+        return F.linear(states.float(), head.weight.float())

@@ -20,7 +20,7 @@ from flwr.app import (
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common import log
 
-from utils.arguments import shown
+from utils.arguments import shown, text
 from utils.federation import update_of
 from utils.federation.records import as_arrays, only_record
 from utils.privacy.local_dp import EncodedError, refuse_encoded
@@ -69,7 +69,11 @@ def mask_update(terms: Terms, *, weighted_by_key: str = "num-examples") -> Mod:
     Args:
         terms: the same object, or an equal one, as the server's.
         weighted_by_key: what the app calls its weight, and the strategy a reply's.
+
+    Raises:
+        ValueError: if the terms are no terms, or the key is no text.
     """
+    text("weighted_by_key", weighted_by_key)
     if not isinstance(terms, Terms):
         raise ValueError(f"terms is {shown(terms)}; it must be Terms(clip=…, max_clients=…)")
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 
-from utils.arguments import number, whole_number
+from utils.arguments import MANY, function, number, whole_number
 
 Bytes = Callable[[int], bytes]  # a source of so many random bytes
 _DOUBT = 1e-10  # floats err by less; what is closer is decided exactly
@@ -40,7 +40,8 @@ def discrete_gaussian(variance: float, size: int, random: Bytes = os.urandom) ->
         ValueError: for values out of range.
     """
     variance = Fraction(number("variance", variance, above=0, most=1e17))
-    size, scale = whole_number("size", size, 0), math.isqrt(math.floor(variance)) + 1
+    size, scale = whole_number("size", size, 0, MANY), math.isqrt(math.floor(variance)) + 1
+    function("random", random, "os.urandom")
     found, have = [np.empty(0, np.int64)], 0
     while have < size:
         count = int(1.6 * (size - have)) + 20
@@ -125,9 +126,9 @@ class DistributedNoise:
     clients: int
 
     def __post_init__(self) -> None:
-        number("noise_multiplier", self.noise_multiplier, above=0)
-        number("clipping_norm", self.clipping_norm, above=0)
-        whole_number("clients", self.clients, 1)
+        for name in ("noise_multiplier", "clipping_norm"):
+            object.__setattr__(self, name, number(name, getattr(self, name), above=0))
+        object.__setattr__(self, "clients", whole_number("clients", self.clients, 1))
 
     @property
     def spread(self) -> float:
@@ -140,8 +141,12 @@ class DistributedNoise:
         Δ, the sensitivity in steps, is S · scale and √d more: rounding moves each of d numbers
         by less than one.
         """
-        sensitivity = self.clipping_norm * scale + math.sqrt(size)
-        return (self.noise_multiplier * sensitivity) ** 2 / self.clients
+        return (self.noise_multiplier * self._sensitivity(size, scale)) ** 2 / self.clients
+
+    def _sensitivity(self, size: int, scale: float) -> float:
+        """Δ: how far one client's update may move a sum, in steps."""
+        size = whole_number("size", size, 0, MANY)
+        return self.clipping_norm * number("scale", scale, above=0) + math.sqrt(size)
 
     def draw(self, size: int, scale: float) -> np.ndarray:
         """One client's noise, in steps, int64 ``(size,)``."""
@@ -160,11 +165,13 @@ class DistributedNoise:
             survivors: whose noise is in the sum, at least 1: who dropped out took theirs along,
                 and who looks at the sum knows their own.
             size: d.
-            scale: steps per unit of an update.
+            scale: steps per unit of an update; above 0.
+
+        Raises:
+            ValueError: for values out of range.
         """
-        n = whole_number("survivors", survivors, 1)
-        variance = self.variance(size, scale)
-        sensitivity = self.clipping_norm * scale + math.sqrt(size)
+        n = whole_number("survivors", survivors, 1, 10**6)
+        variance, sensitivity = self.variance(size, scale), self._sensitivity(size, scale)
         tau = 10 * sum(math.exp(-2 * math.pi**2 * variance * k / (k + 1)) for k in range(1, n))
         ratio = sensitivity / math.sqrt(n * variance)
         return 1 / min(math.sqrt(ratio**2 + tau * size / 2), ratio + tau * math.sqrt(size))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from scipy.stats import hypergeom
 
-from utils.arguments import number, whole_number
+from utils.arguments import MANY, number, whole_number
 
 
 def ring(nodes: Sequence[int], neighbours: int | None) -> dict[int, list[int]]:
@@ -60,7 +60,9 @@ def enough_neighbours(
     Raises:
         ValueError: for values out of range, or if not even all others are enough.
     """
-    n = whole_number("clients", clients, 4)
+    n = whole_number("clients", clients, 4, MANY)
+    security = whole_number("security", security, 1, 1000)
+    correctness = whole_number("correctness", correctness, 1, 1000)
     number("conspiring", conspiring, least=0, below=1)
     number("dropping", dropping, least=0, below=1)
     bad, gone = math.floor(conspiring * n), math.ceil(dropping * n)

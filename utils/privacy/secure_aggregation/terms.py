@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 
-from utils.arguments import number, whole_number
+from utils.arguments import MANY, number, shown, whole_number
 from utils.privacy.secure_aggregation.discrete_gaussian import DistributedNoise
 from utils.privacy.secure_aggregation.keys import WORDS
 
@@ -48,19 +49,26 @@ class Terms:
     noise: DistributedNoise | None = None
 
     def __post_init__(self) -> None:
-        number("clip", self.clip, above=0)
-        whole_number("min_clients", self.min_clients, 3)
-        whole_number("max_clients", self.max_clients, self.min_clients)
-        whole_number("max_weight", self.max_weight, 1)
-        number("threshold", self.threshold, least=0.5, below=1)
-        if self.bits not in WORDS:
-            raise ValueError(f"bits is {self.bits!r}; it must be 16 or 32")
+        plain = {"clip": number("clip", self.clip, above=0)}
+        plain["min_clients"] = whole_number("min_clients", self.min_clients, 3, MANY)
+        plain["max_clients"] = whole_number("max_clients", self.max_clients, self.min_clients)
+        plain["max_weight"] = whole_number("max_weight", self.max_weight, 1)
+        plain["threshold"] = number("threshold", self.threshold, least=0.5, below=1)
+        if not isinstance(self.bits, Integral) or self.bits not in WORDS:
+            raise ValueError(f"bits is {shown(self.bits)}; it must be 16 or 32")
+        plain["bits"] = int(self.bits)
+        if self.noise is not None and not isinstance(self.noise, DistributedNoise):
+            raise ValueError(
+                f"noise is {shown(self.noise)}; it must be DistributedNoise(…) or None"
+            )
         if self.neighbours is not None:
-            whole_number("neighbours", self.neighbours, 2)
-            if self.neighbours % 2:
-                raise ValueError(
-                    f"neighbours is {self.neighbours}; it must be even: half on either side"
-                )
+            plain["neighbours"] = whole_number("neighbours", self.neighbours, 2)
+        for name, value in plain.items():  # NumPy's numbers too are Python's from here on
+            object.__setattr__(self, name, value)
+        if self.neighbours is not None and self.neighbours % 2:
+            raise ValueError(
+                f"neighbours is {self.neighbours}; it must be even: half on either side"
+            )
         if self.noise is not None and (self.max_weight, self.bits) != (1, 32):
             raise ValueError(
                 f"max_weight is {self.max_weight} and bits is {self.bits} under noise; they must "
@@ -95,10 +103,12 @@ class Terms:
 
     def needed(self, holders: int) -> int:
         """How many of so many holders give a secret back."""
+        holders = whole_number("holders", holders, 1, MANY)
         return math.floor(self.threshold * holders + 1e-9) + 1
 
     def holders(self, clients: int) -> int:
         """Who holds shares of a client's secrets: its neighbours and itself."""
+        clients = whole_number("clients", clients, 1, MANY)
         return clients if self.neighbours is None else min(clients, self.neighbours + 1)
 
     def encode(self, update: np.ndarray, weight: int) -> np.ndarray:
@@ -143,7 +153,8 @@ class Terms:
 
     def error_bound(self, clients: int, weight: int) -> float:
         """How far a mean may be from that of the clipped updates: a step a client, at most."""
-        return clients * self.step / weight
+        clients = whole_number("clients", clients, 1, MANY)
+        return clients * self.step / whole_number("weight", weight, 1, MANY)
 
 
 _TAIL = 12  # standard deviations of the sum's noise that fit: beyond lies 1 draw in 10^32
