@@ -25,12 +25,17 @@ def clinics():
     assert not deployment.folder.exists()
 
 
+def simulated(**config):
+    """A run in this process."""
+    server, client = federation.apps_of("digits")
+    config = settings("digits", **config)
+    return simulate(server, client, 3, run_config=config, workers=1, progress=False)
+
+
 @pytest.fixture(scope="module")
 def in_process():
     """The same run in this process."""
-    server, client = federation.apps_of("digits")
-    config = settings("digits", **ROUNDS)
-    return simulate(server, client, 3, run_config=config, workers=1, progress=False)
+    return simulated(**ROUNDS)
 
 
 def run(deployment, **config):
@@ -57,6 +62,14 @@ def test_real_machines_train_the_model_that_the_notebook_trains(clinics, in_proc
     assert told["failures"] == []
     traffic = clinics.runs()[0]["network-traffic"]["total-bytes"]
     assert 0.5 < traffic / in_process.traffic["bytes"].sum() < 2
+
+
+def test_masked_updates_give_the_same_model_and_nothing_else_of_a_clinic(clinics):
+    one = {"rounds": 1, "epochs": 1}
+    told = run(clinics, **one, masked=True)
+    assert told["failures"] == []
+    assert told["metrics"]["train"] == {"1": {"clients": 3}}  # no loss, no number of images
+    assert_the_same_model(clinics, simulated(**one))
 
 
 def test_a_clinic_that_sends_nan_is_refused_by_name_and_the_round_goes_on(clinics):

@@ -4,9 +4,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
+from digits_app.task import TERMS
 from utils.data import load_digits
 from utils.federation import run_rounds
 from utils.learning import DigitClassifier, evaluate
+from utils.privacy.secure_aggregation import SecureAggregation
 from utils.randomness import random_stream
 
 app = ServerApp()
@@ -25,13 +27,14 @@ def main(grid: Grid, context: Context) -> None:
 
     with random_stream(config["seed"]):
         first_model = ArrayRecord(DigitClassifier().state_dict())
+    strategy = FedAvg(
+        fraction_evaluate=0.0,
+        min_train_nodes=config["min-clinics"],
+        min_available_nodes=config["min-clinics"],
+    )
     run_rounds(
         grid,
-        FedAvg(
-            fraction_evaluate=0.0,
-            min_train_nodes=config["min-clinics"],
-            min_available_nodes=config["min-clinics"],
-        ),
+        SecureAggregation(strategy, TERMS) if config["masked"] else strategy,
         first_model,
         config,
         train_config=ConfigRecord({"epochs": config["epochs"], "lr": config["lr"]}),

@@ -9,6 +9,10 @@ from flwr.app import Context
 from torch.utils.data import Dataset, TensorDataset
 
 from utils.data import as_tensors, load_digits, missing_digits, split_hospitals
+from utils.privacy.secure_aggregation import Terms
+
+# Where updates are masked: what clinics and server must agree on beforehand.
+TERMS = Terms(clip=1.0, max_clients=20, max_weight=4000)
 
 
 @cache
