@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from utils.compression.arrays import decoded_arrays, encode_array, is_compressed
+from utils.compression.arrays import decode_array, decoded_arrays, encode_array, is_compressed
 from utils.compression.codecs import Codec, CompressionError
 from utils.federation import apply_update, update_of
 from utils.federation.records import as_arrays, as_record, only_record
@@ -69,10 +69,8 @@ class ChangeSender:
                 "the strategy sends clients different models, which have no one change; leave out "
                 "held=, and each is sent as it is"
             )
-        was, self.version = {"from": self.version, "length": _length(self.held)}, self.version + 1
-        change = self._change_to(as_arrays(model))
-        _, decoded = decoded_arrays(RecordDict({key: change}), "the message to a client")
-        self.held = model_of(self.held, change, decoded)
+        was = {"from": self.version, "length": _length(self.held)}
+        change = self.move_to(model)
         whole = as_record(self.held)
         for message in messages:
             behind = self._current is not None and message.metadata.dst_node_id not in self._current
@@ -82,16 +80,22 @@ class ChangeSender:
         self._current = set()
         return messages
 
-    def _change_to(self, model: Mapping[str, np.ndarray]) -> ArrayRecord:
-        changes = update_of(self.held, model)
-        return ArrayRecord(
+    def move_to(self, model: ArrayRecord) -> ArrayRecord:
+        """The change that brings clients from what they hold to the model, as near as it gets."""
+        new = as_arrays(model)
+        changes = update_of(self.held, new)
+        change = ArrayRecord(
             {
                 name: encode_array(changes[name].astype(now.dtype), self.codec)
                 if name in changes
-                else Array(np.asarray(model[name]).round().astype(now.dtype))
+                else Array(np.asarray(new[name]).round().astype(now.dtype))
                 for name, now in self.held.items()
             }
         )
+        decoded = {name: decode_array(array) for name, array in change.items()}
+        self.held = model_of(self.held, change, decoded)
+        self.version += 1
+        return change
 
     def answered(self, replies: Iterable[Message]) -> None:
         """Whoever answered without an error holds what was sent."""
