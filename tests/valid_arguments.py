@@ -353,16 +353,29 @@ CALLS = {
         "CompressedStrategy": Call(
             with_strategy(
                 compression.CompressedStrategy,
-                compression.compress_update(compression.Uniform()),
+                compression.compress_update(compression.Uniform(), held=lambda context: record()),
             ),
-            given(strategy=lambda: FedAvg(fraction_evaluate=0.0), down=compression.Uniform),
+            given(
+                strategy=lambda: FedAvg(fraction_evaluate=0.0),
+                down=compression.Uniform,
+                held=record,
+            ),
         ),
         "Rotation": Call(compression.Rotation, given(bits=2, unbiased=True, block=8)),
         "TopK": Call(compression.TopK, given(share=0.5)),
         "Uniform": Call(compression.Uniform, given(bits=4, bucket=8)),
         "compress_update": Call(
-            by_mod(compression.compress_update, compression.CompressedStrategy),
-            given(codec=compression.Uniform, error_feedback=True),
+            by_mod(
+                compression.compress_update,
+                lambda strategy: compression.CompressedStrategy(
+                    strategy, compression.Uniform(), held=record()
+                ),
+            ),
+            given(
+                codec=compression.Uniform,
+                error_feedback=True,
+                held=lambda: lambda context: record(),
+            ),
         ),
         "decode_array": Call(
             compression.decode_array,

@@ -65,7 +65,7 @@ def check_rounding(function):
 
 @exercise("Nothing is ever lost: what was sent and the memory always add up to all updates.")
 def check_top_k(function):
-    """Exercise 3: five rounds."""
+    """Of the notebook on codecs: five rounds."""
     random = np.random.default_rng(0)
     memory, total_sent, total = np.zeros(20), np.zeros(20), np.zeros(20)
     for round_ in range(1, 6):

@@ -22,6 +22,7 @@ from utils.compression import (
 )
 from utils.federation import RoundFailedError, simulate
 from utils.federation.recording import round_of
+from utils.federation.records import as_record
 from utils.randomness import random_stream
 
 CODECS = [
@@ -86,10 +87,14 @@ def federate(
     tamper=None,
     examples=lambda client: 1,
     weight="num-examples",
+    held=None,
+    clients_hold=None,
+    checkpoint=None,
 ):
     """Run two clients; keep, by (round, client), what each one saw, sent and remembered.
 
-    ``tamper(reply)`` changes what client 1 sends; ``codec=None`` runs without compression.
+    ``tamper(reply)`` changes what client 1 sends; ``codec=None`` runs without compression; with
+    ``held``, a model, changes are sent down, and clients hold that one, or ``clients_hold``.
     """
     log = SimpleNamespace(seen={}, evaluated={}, sent={}, before={}, state={}, server={})
 
@@ -120,13 +125,15 @@ def federate(
     strategy = strategy or FedAvg()
     mods = [spy]
     if codec:
-        mods.append(compress_update(codec, error_feedback))
-        strategy = CompressedStrategy(strategy, down)
+        mine = clients_hold or held
+        start = mine and (lambda context: as_record(mine))
+        mods.append(compress_update(codec, error_feedback, held=start))
+        strategy = CompressedStrategy(strategy, down, held=held and as_record(held))
     app = ClientApp(mods=mods)
     app.train()(train)
     app.evaluate()(evaluate)
     server = server_app(rounds, strategy, evaluate_fn=remember, arrays=model)
-    log.run = simulate(server, app, 2, progress=False)
+    log.run = simulate(server, app, 2, progress=False, checkpoint=checkpoint)
     return log
 
 
@@ -363,6 +370,132 @@ def test_neither_the_server_nor_the_inner_strategy_sees_the_encoded_model():
         assert not np.array_equal(log.seen[2, 0]["w"], MODEL["w"])
 
 
+# The server sends changes -------------------------------------------------------------------------
+
+
+def test_a_change_brings_every_client_the_model_that_the_server_thinks_it_holds():
+    model = MODEL | {"steps": np.array([10, 20])}
+    for codec in CODECS:
+        strategy = CompressedStrategy(FedAvg(), codec, held=as_record(model))
+        app = ClientApp(mods=[compress_update(Cast(), held=lambda context: as_record(model))])
+        seen = {}
+
+        def train(message, context, seen=seen):
+            assert list(message.content) == ["arrays", "config"]
+            arrays = seen[round_of(message), client_of(context)] = plain(message.content["arrays"])
+            return update_reply(message, {n: a + 1 for n, a in arrays.items()})
+
+        app.train()(train)
+        strategy.strategy.fraction_evaluate = 0.0
+        run = simulate(server_app(3, strategy, arrays=model), app, 2, progress=False)
+        assert not run.failures
+        assert_equal(seen[3, 0], seen[3, 1])
+        assert_equal(seen[3, 0], strategy._changes.held)
+        assert seen[3, 0]["steps"].tolist() == [12, 22]
+
+
+def test_what_one_change_loses_is_part_of_the_next():
+    """The model stands still after round 1: with each message clients come closer to it."""
+
+    def once(round_, client):
+        return known(1, 0) if round_ == 1 else nothing(round_, client)
+
+    def distances(**how):
+        log = federate(TopK(1.0), once, down=TopK(0.2), rounds=6, **how)
+        gaps = [log.seen[r, 0]["w"] - log.server[r - 1]["w"] for r in range(2, 7)]
+        return [float(np.square(gap).sum()) for gap in gaps]
+
+    whole, change = distances(), distances(held=MODEL)
+    assert change[0] > change[-1] == pytest.approx(0, abs=1e-9)
+    assert whole[-1] == pytest.approx(whole[0])
+    assert whole[0] > 1
+
+
+def test_a_change_costs_less_than_the_model_that_it_belongs_to_loses():
+    """One bit a number of an update of length 0.1 spoils less than of a model of length 6."""
+
+    def small(round_, client):
+        return {name: 0.02 * values for name, values in known(round_, client).items()}
+
+    for held, low, high in [(None, 1, 100), (MODEL, 0, 0.1)]:
+        log = federate(TopK(1.0), small, down=Rotation(1), rounds=4, held=held)
+        error = total([log.seen[4, 0], {n: -v for n, v in log.server[3].items()}])
+        assert low <= np.square(error["w"]).sum() < high
+
+
+def test_clients_are_evaluated_on_what_changes_made_of_their_model():
+    log = federate(TopK(1.0), down=TopK(1.0), rounds=2, held=MODEL)
+    for round_ in (1, 2):
+        assert_close(log.evaluated[round_, 1], log.server[round_])
+        assert_close(log.seen[round_, 0], log.server[round_ - 1])
+
+
+def test_who_missed_a_message_is_sent_the_whole_model_once():
+    strategy = FedAvgWithout({(2, 1), (3, 1)})
+    strategy.fraction_evaluate = 0.0
+    log = federate(Cast(), strategy=strategy, down=Rotation(1), rounds=5, held=MODEL)
+    assert not log.run.failures
+    assert_equal(log.seen[4, 0], log.seen[4, 1])
+    assert_equal(log.seen[5, 0], log.seen[5, 1])
+    down = log.run.traffic.query("direction == 'down'")
+    sizes = down.set_index(["round", "client"])["bytes"]
+    assert sizes[4, 1] - sizes[4, 0] > 37 * 3.5  # numbers of 4 bytes, not of 1 bit
+    assert sizes[5, 1] == sizes[5, 0] == pytest.approx(sizes[1, 1], abs=10)
+
+
+def test_a_client_that_failed_is_sent_the_whole_model():
+    def updates(round_, client):
+        if (round_, client) == (1, 0):
+            raise RuntimeError("out of power")
+        return known(round_, client)
+
+    strategy = FedAvg(fraction_evaluate=0.0)
+    log = federate(Cast(), updates, strategy=strategy, down=Rotation(1), rounds=2, held=MODEL)
+    assert len(log.run.failures) == 1
+    assert_equal(log.seen[2, 0], log.seen[2, 1])
+    sizes = log.run.traffic.query("direction == 'down' and round == 2").set_index("client")["bytes"]
+    assert sizes[0] > sizes[1] + 100
+
+
+def test_a_client_with_another_first_model_is_told_and_gets_the_whole_one():
+    other = {name: 1.01 * values for name, values in MODEL.items()}
+    strategy = FedAvg(fraction_evaluate=0.0)
+    with pytest.raises(RoundFailedError, match=r"held= must give the same arrays"):
+        federate(Cast(), strategy=strategy, down=Cast(), held=MODEL, clients_hold=other)
+    app = client_app(mods=[compress_update(Cast())])
+    strategy = CompressedStrategy(strategy, Cast(), held=as_record({"w": np.zeros(2, "f4")}))
+    with pytest.raises(RoundFailedError, match=r"a change of model 0, but this client holds none"):
+        simulate(server_app(1, strategy, arrays={"w": np.zeros(2, "f4")}), app, 2)
+
+
+def test_changes_need_one_model_for_all_clients():
+    with pytest.raises(ValueError, match="sends clients different models, which have no one"):
+        federate(TopK(1.0), down=TopK(1.0), strategy=FedAvgOfTwo(), held=MODEL)
+
+
+def test_a_run_of_changes_that_was_killed_goes_on_where_it_was(tmp_path):
+    def updates(round_, client):
+        if round_ == kill.in_round:
+            raise KeyboardInterrupt
+        return known(round_, client)
+
+    def run(**how):
+        how |= {"rounds": 4, "down": Rotation(1), "held": MODEL, "error_feedback": True}
+        return federate(Rotation(1), updates, **how)
+
+    kill = SimpleNamespace(in_round=0)
+    whole = run()
+    kill.in_round = 3
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=tmp_path / "run")
+    kill.in_round = 0
+    resumed = run(checkpoint=tmp_path / "run")
+    assert resumed.run.resumed == 2
+    assert not resumed.run.failures
+    assert_equal(final_weights(resumed.run), final_weights(whole.run))
+    assert_equal(resumed.seen[4, 1], whole.seen[4, 1])
+
+
 # What goes wrong ---------------------------------------------------------------------------------
 
 
@@ -441,6 +574,12 @@ def test_what_is_no_codec_or_no_strategy_is_refused_when_it_is_given():
             CompressedStrategy(strategy)
     with pytest.raises(ValueError, match="down is 8; it must be a codec"):
         CompressedStrategy(FedAvg(), down=8)
+    with pytest.raises(TypeError, match=r"held is .*; it must be the first model's arrays"):
+        CompressedStrategy(FedAvg(), down=Cast(), held=MODEL)
+    with pytest.raises(ValueError, match="held is given without down"):
+        CompressedStrategy(FedAvg(), held=as_record(MODEL))
+    with pytest.raises(TypeError, match="held is 7"):
+        compress_update(Cast(), held=7)
 
 
 # The simulation still knows the inner strategy ---------------------------------------------------

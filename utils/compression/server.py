@@ -8,13 +8,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from utils.arguments import shown
-from utils.compression.arrays import decoded_arrays, encode_array, is_compressed
+from utils.compression.arrays import decoded_arrays, encode_array
+from utils.compression.changes import ChangeSender, model_of
 from utils.compression.codecs import Codec, check_codec
-from utils.federation import CheckedStrategy, apply_update
 from utils.federation.records import as_arrays, as_record
+from utils.federation.wrapping import WrappedStrategy
 
 
-class CompressedStrategy(CheckedStrategy):
+class CompressedStrategy(WrappedStrategy):
     """Wraps any strategy: decodes the updates of ``compress_update`` before it aggregates.
 
     The inner strategy sees what it always sees: each client's full arrays. The server's own
@@ -23,18 +24,33 @@ class CompressedStrategy(CheckedStrategy):
 
     Args:
         strategy: the strategy to wrap, e.g. ``FedAvg()``.
-        down: how to encode the model that the server sends; None sends it as it is.
+        down: how to encode what the server sends; None sends the model as it is.
+        held: the model that every client holds in the beginning, because it came with the app or
+            is made from a seed that all know. Then ``down`` encodes changes of the last model
+            that was sent, instead of the model: they are shorter, and what one loses is part
+            of the next. A client that missed a message is sent the whole model. Clients need
+            ``compress_update(…, held=…)``. None: nobody keeps a model.
 
     Raises:
-        ValueError: if that is no strategy, or no codec.
+        ValueError: if that is no strategy, or no codec; or for ``held`` without ``down``.
+        TypeError: if ``held`` is no ArrayRecord.
     """
 
-    def __init__(self, strategy: Strategy, down: Codec | None = None) -> None:
-        if not isinstance(strategy, Strategy):
-            raise ValueError(f"strategy is {shown(strategy)}; it must be one such as FedAvg()")
+    def __init__(
+        self, strategy: Strategy, down: Codec | None = None, *, held: ArrayRecord | None = None
+    ) -> None:
+        super().__init__(strategy)
         if down is not None:
             check_codec("down", down)
-        self.strategy, self.down = strategy, down
+        if held is not None and not isinstance(held, ArrayRecord):
+            raise TypeError(
+                f"held is {shown(held)}; it must be the first model's arrays: "
+                "ArrayRecord(model.state_dict())"
+            )
+        if held is not None and down is None:
+            raise ValueError("held is given without down; name the codec that changes travel in")
+        self.down = down
+        self._changes = None if held is None else ChangeSender(down, held)
         self._global: dict[str, np.ndarray] = {}
 
     def configure_train(
@@ -49,33 +65,31 @@ class CompressedStrategy(CheckedStrategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Decode each update, add the global model, and let the inner strategy aggregate."""
-        replies = list(replies)
+        replies = self._heard(replies)
         for reply in replies:
             if reply.has_error():
                 continue
             key, arrays = decoded_arrays(reply.content, "a client's reply")
-            encoded = {n for n, array in reply.content[key].items() if is_compressed(array)}
-            updates = {name: arrays[name] for name in encoded}
-            reply.content[key] = as_record(
-                {**arrays, **apply_update({name: self._global[name] for name in encoded}, updates)}
-            )
+            reply.content[key] = as_record(model_of(self._global, reply.content[key], arrays))
         return self.strategy.aggregate_train(server_round, replies)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The inner strategy's messages, their arrays encoded."""
-        return self._encoded(self.strategy.configure_evaluate(server_round, arrays, config, grid))
+        return self._encoded(super().configure_evaluate(server_round, arrays, config, grid))
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """The inner strategy's."""
-        return self.strategy.aggregate_evaluate(server_round, replies)
+        return super().aggregate_evaluate(server_round, self._heard(replies))
 
-    def summary(self) -> None:
-        """The inner strategy's."""
-        self.strategy.summary()
+    def _heard(self, replies: Iterable[Message]) -> list[Message]:
+        replies = list(replies)
+        if self._changes is not None:
+            self._changes.answered(replies)
+        return replies
 
     def _encoded(self, messages: Iterable[Message]) -> list[Message]:
         """Encode the record once, so that every client gets the same bytes.
@@ -83,6 +97,8 @@ class CompressedStrategy(CheckedStrategy):
         A strategy that sends other clients another record has that one encoded, too: once if
         those clients follow one another.
         """
+        if self._changes is not None:
+            return self._changes.encode(messages)
         messages, record, encoded = list(messages), None, None
         if self.down is None:
             return messages

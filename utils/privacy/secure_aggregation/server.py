@@ -9,9 +9,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from utils.arguments import number, shown
-from utils.federation import CheckedStrategy, apply_update
+from utils.federation import apply_update
 from utils.federation.records import as_arrays, as_record, only_record
 from utils.federation.strategies import layers_of
+from utils.federation.wrapping import WrappedStrategy
 from utils.privacy.secure_aggregation.messages import (
     KEYS,
     MASKED,
@@ -24,7 +25,7 @@ from utils.privacy.secure_aggregation.sums import SecureRound
 from utils.privacy.secure_aggregation.terms import Terms
 
 
-class SecureAggregation(CheckedStrategy):
+class SecureAggregation(WrappedStrategy):
     """Wraps any strategy: it aggregates one reply a round, the clients' weighted mean.
 
     A round is four rounds of talk. ``configure_train`` asks the inner strategy's clients for
@@ -36,7 +37,8 @@ class SecureAggregation(CheckedStrategy):
     ``mask_update``.
 
     Args:
-        strategy: the strategy to wrap, e.g. ``FedAvg(fraction_evaluate=0.0)``.
+        strategy: the strategy to wrap, e.g. ``FedAvg(fraction_evaluate=0.0)``: our clients
+            refuse to be evaluated.
         terms: the same object, or an equal one, as the clients'.
         timeout: seconds to wait for the answers of stages 1, 2 and 4; as long as Flower waits for
             training by default.
@@ -46,11 +48,10 @@ class SecureAggregation(CheckedStrategy):
     """
 
     def __init__(self, strategy: Strategy, terms: Terms, *, timeout: float = 3600.0) -> None:
-        if not isinstance(strategy, Strategy):
-            raise ValueError(f"strategy is {shown(strategy)}; it must be one such as FedAvg()")
+        super().__init__(strategy)
         if not isinstance(terms, Terms):
             raise ValueError(f"terms is {shown(terms)}; it must be Terms(clip=…, max_clients=…)")
-        self.strategy, self.terms = strategy, terms
+        self.terms = terms
         self.timeout = number("timeout", timeout, above=0)
         self.agreed = repr(terms)  # plain text: what a checkpoint compares
         self.survivors: dict[int, int] = {}  # by round: how many clients' updates are in the sum
@@ -86,22 +87,6 @@ class SecureAggregation(CheckedStrategy):
         reply.content = now.content(mean, weight, len(good), _weight_key(self.strategy))
         arrays, metrics = self.strategy.aggregate_train(server_round, [reply])
         return now.with_buffers(arrays), metrics
-
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """The inner strategy's; our clients refuse: give it ``fraction_evaluate=0.0``."""
-        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
-
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """The inner strategy's."""
-        return self.strategy.aggregate_evaluate(server_round, replies)
-
-    def summary(self) -> None:
-        """The inner strategy's."""
-        self.strategy.summary()
 
 
 def _weight_key(strategy: Strategy) -> str:
