@@ -3,7 +3,7 @@
 import torch
 
 from utils import learning
-from utils.data import load_digits, split_hospitals
+from utils.data import as_tensors, labels_of, load_digits, missing_digits, split_hospitals
 from utils.lesson import exercise
 
 
@@ -76,6 +76,45 @@ def check_missing_sets(missing):
     accuracy = learning.ensemble_accuracy(models, test_set)
     if accuracy >= 0.80:
         return f"The ensemble still reaches {accuracy:.2f}. How many hospitals know each digit?"
+    return None
+
+
+@exercise(
+    "On digits that one hospital in six knows, the gate sends most images to the one that knows. "
+    "Now show a hospital's mean and its first directions as pictures: what have you handed out?"
+)
+def check_who_answers(function):
+    """Exercise 4: points whose answer is known, then six hospitals, about a second."""
+    own = torch.zeros(2, 41, 784)
+    steps = torch.linspace(-1, 1, 41)
+    own[0, :, 0], own[0, :, 1] = 5 * steps, 2 * steps**2  # along axis 0, a little along axis 1
+    own[1, :, 0], own[1, :, 2] = 5 * steps, 8.0  # along axis 0 as well, but elsewhere
+    images = torch.zeros(3, 784)
+    images[:, 2] = torch.tensor([1.0, 7.0, 6.0])
+    images[:, 1] = torch.tensor([0.0, 0.0, 6.0])  # the last one: by two directions, hospital 0's
+    answer = function(images, list(own), 1)
+    if not isinstance(answer, torch.Tensor) or answer.shape != (3,):
+        return f"Return a tensor of shape (images,), here (3,); yours is {_describe(answer)}."
+    if answer.tolist() == [1, 0, 0]:
+        return "You chose the largest residual; what a hospital explains leaves little over."
+    if answer.tolist() != [0, 1, 1]:
+        return (
+            "With 1 component, the images should go to hospitals [0, 1, 1], you send them to "
+            f"{answer.tolist()}. Is the hospital's own mean taken from its images and from the new "
+            "one, and are only the first `components` rows of V kept?"
+        )
+    train_set, test_set = load_digits()
+    hospitals = split_hospitals(train_set, missing_digits(6, known_by=1))
+    flat = [as_tensors(data)[0].flatten(1) for data in (*hospitals, test_set)]
+    chosen = function(flat[-1], flat[:-1], 25)
+    models = [learning.train_classifier(data) for data in hospitals]
+    logits = torch.stack([learning.predict(model, test_set) for model in models])
+    answers = logits[chosen, torch.arange(len(chosen))].argmax(dim=1)
+    accuracy = (answers == labels_of(test_set)).float().mean().item()
+    if accuracy < 0.85:
+        return (
+            f"The toy images are right, yet six hospitals reach {accuracy:.2f}, not 0.85."
+        )
     return None
 
 

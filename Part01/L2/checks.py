@@ -16,7 +16,7 @@ from utils.lesson import exercise
     "clients it decides whose model the global model resembles."
 )
 def check_equal_average(function):
-    """Exercise 1."""
+    """L2_more_averaging."""
     updates = [{"w": torch.tensor([value, 1.0])} for value in (0.0, 3.0, 100.0)]
     answer = function(updates, [10, 30, 0])
     if not isinstance(answer, dict) or set(answer) != {"w"}:
@@ -33,9 +33,45 @@ def check_equal_average(function):
     return None
 
 
+@exercise(
+    "Those who answered again and again decide what the model becomes; a quorum by examples does "
+    "not change that."
+)
+def check_average_of_answers(function):
+    """L2_more_crashes."""
+    old = {"w": torch.tensor([9.0, 9.0])}
+    updates = [{"w": torch.tensor([0.0, 1.0])}, None, {"w": torch.tensor([4.0, 1.0])}]
+    sizes = [10, 20, 30]
+    answer = function(old, updates, sizes, 0.5)
+    if not isinstance(answer, dict) or set(answer) != {"w"}:
+        return "Return a dictionary with the same names as the updates, here {'w': ...}."
+    values = [round(x, 3) for x in answer["w"].tolist()]
+    if values == [2.0, 0.667]:
+        return (
+            "You divide by all 60 examples; those who answered have 40; divide by these."
+        )
+    if values == [2.0, 1.0]:
+        return "The updates weigh alike here; the first client has 10 examples, the third 30."
+    if values == [9.0, 9.0]:
+        return "Those who answered hold 40 of 60 examples: with a quorum of 0.5 that is enough."
+    if values != [3.0, 1.0]:
+        return f"10 and 30 examples with [0, 1] and [4, 1] make [3, 1]; you return {values}."
+    for given, quorum in ((updates, 0.7), ([None] * 3, 0.0)):
+        answer = function(old, given, sizes, quorum)
+        if answer["w"].tolist() != [9.0, 9.0]:
+            held = sum(n for n, update in zip(sizes, given, strict=True) if update is not None)
+            return (
+                f"With {held} of 60 examples and a quorum of {quorum}, the old model should stay; "
+                f"you return {answer['w'].tolist()}."
+            )
+    if updates[0]["w"].tolist() != [0.0, 1.0] or old["w"].tolist() != [9.0, 9.0]:
+        return "Your function changed what it was given; make new tensors."
+    return None
+
+
 @exercise("Rounds to a target is how L3 compares settings: it is what a federation waits for.")
 def check_rounds_to_reach(function):
-    """Exercise 2."""
+    """Exercise 1."""
     accuracies = [0.1, 0.8, 0.79, 0.9, 0.91]
     for target, expected in ((0.8, 1), (0.85, 3), (0.1, 0), (0.95, None)):
         answer = function(accuracies, target)
@@ -49,7 +85,7 @@ def check_rounds_to_reach(function):
     "The rest, envelopes and metrics, is well under 1%."
 )
 def check_bytes(function):
-    """Exercise 3: measures a run in which nothing is trained."""
+    """Exercise 2: measures a run in which nothing is trained."""
     echo, server = ClientApp(), ServerApp()
     arrays = ArrayRecord(DigitClassifier().state_dict())
 

@@ -150,7 +150,39 @@ def tolerated(rule, n, least=0):
     return max(least, (n - rest) // factor)
 
 
+def who_answers(images, hospitals, components, centred=True, choose=torch.argmin):
+    """By the residual of a PCA of each hospital's own images."""
+    left = []
+    for own in hospitals:
+        mean = own.mean(dim=0) * centred
+        v = torch.linalg.svd(own - mean, full_matrices=False).Vh[:components]
+        left.append((images - mean - (images - mean) @ v.T @ v).norm(dim=1))
+    return choose(torch.stack(left), dim=0)
+
+
+def nearest_mean(images, hospitals, components):
+    return who_answers(images, hospitals, 0)
+
+
+def average_of_answers(weights, updates, sizes, quorum, whole=False, least=0):
+    came = [(u, n) for u, n in zip(updates, sizes, strict=True) if u is not None]
+    held = sum(n for _, n in came)
+    if held <= least or held < quorum * sum(sizes):
+        return weights
+    total = sum(sizes) if whole else held
+    return {name: sum(n / total * u[name] for u, n in came) for name in weights}
+
+
+def average_of_answers_in_place(weights, updates, sizes, quorum):
+    new = average_of_answers(weights, updates, sizes, quorum)
+    if updates[0] is not None:
+        updates[0]["w"] *= 0
+    return {"w": new["w"].clone()}
+
+
 RIGHT = {
+    "L1.4": ("check_who_answers", who_answers),
+    "L2 more": ("check_average_of_answers", average_of_answers),
     "L3.1": ("check_cosine_schedule", cosine),
     "L3.1 numpy": ("check_cosine_schedule", lambda *a: np.float64(cosine(*a))),
     "L3.2": ("check_server_momentum", momentum),
@@ -208,6 +240,59 @@ WRONG = {
     "L1.3 lost": ("check_missing_sets", [{1, 2, 3}] * 3, r"Nobody knows \[1, 2, 3\]"),
     "L1.3 works": ("check_missing_sets", [{1, 3, 7}, {2, 5, 8}, {4, 6, 9}], "still reaches 0.9"),
     "L1.3 nonsense": ("check_missing_sets", 7, "led to TypeError"),
+    "L1.4 largest": (
+        "check_who_answers",
+        lambda i, h, c: who_answers(i, h, c, choose=torch.argmax),
+        "largest residual",
+    ),
+    "L1.4 no mean": (
+        "check_who_answers",
+        lambda i, h, c: who_answers(i, h, c, centred=False),
+        "own mean",
+    ),
+    "L1.4 all directions": (
+        "check_who_answers",
+        lambda i, h, c: who_answers(i, h, 784),
+        "only the first `components`",
+    ),
+    "L1.4 one direction": (
+        "check_who_answers",
+        lambda i, h, c: who_answers(i, h, 1),
+        "six hospitals reach 0.7",
+    ),
+    "L1.4 no direction": ("check_who_answers", nearest_mean, r"hospitals \[0, 1, 1\]|reach 0"),
+    "L1.4 scalar": ("check_who_answers", lambda i, h, c: 0, "yours is a int"),
+    "L2 more, all examples": (
+        "check_average_of_answers",
+        lambda w, u, n, q: average_of_answers(w, u, n, q, whole=True),
+        "all 60 examples",
+    ),
+    "L2 more, alike": (
+        "check_average_of_answers",
+        lambda w, u, n, q: average_of_answers(w, u, [1, 1, 1], q),
+        "weigh alike",
+    ),
+    "L2 more, strict": (
+        "check_average_of_answers",
+        lambda w, u, n, q: w if None in u else average_of_answers(w, u, n, q),
+        "that is enough",
+    ),
+    "L2 more, no quorum": (
+        "check_average_of_answers",
+        lambda w, u, n, q: average_of_answers(w, u, n, 0),
+        "the old model should stay",
+    ),
+    "L2 more, nobody": (
+        "check_average_of_answers",
+        lambda w, u, n, q: average_of_answers(w, u, n, q, least=-1),
+        "ZeroDivisionError|old model should stay",
+    ),
+    "L2 more, in place": (
+        "check_average_of_answers",
+        average_of_answers_in_place,
+        "changed what it was given",
+    ),
+    "L2 more, list": ("check_average_of_answers", lambda w, u, n, q: [3, 1], "a dictionary"),
     "L2.1 weighted": (
         "check_equal_average",
         lambda u, n: {"w": sum(x["w"] * k for x, k in zip(u, n, strict=True)) / sum(n)},
