@@ -269,6 +269,10 @@ CALLS = {
                 confidence=0.95,
             ),
         ),
+        "empirical_mu": Call(
+            attacks.empirical_mu,
+            given(with_canary=partial(scores, 1), without=partial(scores, 0), confidence=0.95),
+        ),
         "exposure_of_rank": Call(attacks.exposure_of_rank, given(rank=3, space=100)),
         "extractable": Call(
             attacks.extractable, given(matches=lambda: [np.array([0, 2, 1])], given=1, length=1)

@@ -70,7 +70,7 @@ def check_private_mean(function):
 
 @exercise("This is what DPFedAvg asks before every round.")
 def check_rounds(function):
-    """Exercise 2."""
+    """The exercise of L4_more_accounting."""
     for case in ((2.0, 1.0, 0.1, 1e-4), (1.0, 2.0, 0.05, 1e-5), (0.3, 1.0, 0.1, 1e-4)):
         budget, z, rate, delta = case
         answer = function(*case)
@@ -85,7 +85,7 @@ def check_rounds(function):
 
 @exercise("Each mask alone is pure noise, and together they are nothing.")
 def check_masks(function):
-    """Exercise 3."""
+    """Exercise 2."""
     clients = [3, 7, 11, 20]
     pairs, used, asking = {}, set(), []
 
@@ -117,4 +117,41 @@ def check_masks(function):
         return "Every pair of clients needs a mask, so that a few cannot unmask another."
     if sum(masks[1:], masks[0]).any():
         return "They do not add up to zero: of each pair, one adds the mask, the other subtracts."
+    return None
+
+
+@exercise(
+    "At ε = 1 and δ = 0, of a hundred members not even three can be found while one stranger in a "
+    "hundred is accused; at ε = 10 the bound says next to nothing."
+)
+def check_most_found(function):
+    """The exercise of L4_more_audit."""
+    cases = [
+        (1.0, 0.0, 0.01),
+        (2.0, 1e-4, 0.01),
+        (3.0, 1e-5, 0.5),
+        (0.0, 0.0, 0.3),
+        (20, 0.0, 0.01),
+    ]
+    for epsilon_, delta, fpr in cases:
+        answer = function(epsilon_, delta, fpr)
+        one_way = math.exp(epsilon_) * fpr + delta
+        other_way = 1 - (1 - fpr - delta) / math.exp(epsilon_)
+        right = min(1.0, one_way, other_way)
+        try:
+            if math.isclose(answer, right, rel_tol=1e-6):
+                continue
+        except TypeError:
+            return f"Return one number; you return {answer!r}."
+        case = f"ε = {epsilon_}, δ = {delta}, FPR = {fpr}"
+        if answer > 1:
+            return f"For {case} you find {answer:.3g} of the members; more than all cannot be."
+        if math.isclose(answer, min(1.0, one_way), rel_tol=1e-6):
+            return (
+                f"For {case}: the bound holds the other way round, too: strangers who are *not* "
+                "accused are at most e^ε times the members who are not found, plus δ."
+            )
+        if math.isclose(answer, min(1.0, one_way - delta), rel_tol=1e-6):
+            return f"For {case}: δ is missing."
+        return f"For {case}: expected {right:.4f}, got {answer:.4f}."
     return None

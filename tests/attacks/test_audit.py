@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from utils.attacks import empirical_epsilon
+from utils.attacks import empirical_epsilon, empirical_mu
 
 
 def gaussian_epsilon(noise: float, delta: float) -> float:
@@ -85,3 +85,41 @@ def test_unusable_scores_and_probabilities_are_refused():
     for confidence in (0, 1, 95, math.nan, None):
         with pytest.raises(ValueError, match=r"confidence is .* above 0 and below 1"):
             empirical_epsilon(good, good, 0, confidence)
+
+
+def test_of_a_perfect_attack_mu_is_the_one_that_the_trials_allow():
+    inside, outside = np.arange(1000.0) + 5000, np.arange(1000.0)
+    share = 0.025 ** (1 / 500)  # 500 of 500 found, 0 of 500 accused: Clopper and Pearson
+    assert empirical_mu(inside, outside) == pytest.approx(2 * norm.ppf(share))
+    share = 0.1 ** (1 / 500)
+    assert empirical_mu(inside, outside, confidence=0.8) == pytest.approx(2 * norm.ppf(share))
+    assert empirical_mu(outside, inside) == 0
+
+
+@pytest.mark.parametrize("mu", [0.5, 1.0, 2.0])
+def test_mu_stays_below_the_true_one_and_comes_near(mu):
+    bounds = []
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        bounds.append(empirical_mu(random.normal(mu, 1, 4000), random.normal(0, 1, 4000)))
+    assert sum(bound > mu for bound in bounds) <= 2  # 5% of 8 is 0.4
+    assert np.median(bounds) > mu - 0.2
+
+
+def test_a_gap_that_epsilon_cannot_see_shows_in_mu():
+    """Two layers clipped apart: μ is √2, where 1 is claimed."""
+    random, delta = np.random.default_rng(0), 1e-4
+    scores = random.normal(math.sqrt(2), 1, 2000), random.normal(0, 1, 2000)
+    assert empirical_epsilon(*scores, delta) < gaussian_epsilon(1.0, delta)
+    assert empirical_mu(*scores) > 1.0
+
+
+def test_mu_of_scores_that_say_nothing_is_zero_and_unusable_ones_are_refused():
+    random = np.random.default_rng(0)
+    assert empirical_mu(*random.normal(size=(2, 1000))) < 0.1
+    assert empirical_mu(np.zeros(100), np.zeros(100)) == 0
+    with pytest.raises(ValueError, match="at least 20 finite numbers"):
+        empirical_mu(np.arange(20.0), np.zeros(19))
+    for confidence in (0, 1, 95, math.nan, None):
+        with pytest.raises(ValueError, match=r"confidence is .* above 0 and below 1"):
+            empirical_mu(np.arange(20.0), np.arange(20.0), confidence)

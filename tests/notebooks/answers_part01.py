@@ -85,6 +85,11 @@ def rounds_within(budget, z, rate, delta):
     return rounds
 
 
+def most_found(epsilon_, delta, fpr):
+    odds = math.exp(epsilon_)
+    return min(1.0, odds * fpr + delta, 1 - (1 - fpr - delta) / odds)
+
+
 def mask_of(client, clients, pair_mask, sign=-1):
     total = np.zeros(50, np.uint32)
     for other in clients:
@@ -192,10 +197,12 @@ RIGHT = {
     ),
     "L3.3": ("check_cheapest", cheapest),
     "L4.1": ("check_private_mean", private_mean),
-    "L4.2": ("check_rounds", rounds_within),
-    "L4.2 numpy": ("check_rounds", lambda *a: np.int64(rounds_within(*a))),
-    "L4.3": ("check_masks", mask_of),
-    "L4.3 the other one subtracts": ("check_masks", lambda *a: -mask_of(*a)),
+    "L4.2": ("check_masks", mask_of),
+    "L4.2 the other one subtracts": ("check_masks", lambda *a: -mask_of(*a)),
+    "L4.accounting": ("check_rounds", rounds_within),
+    "L4.accounting numpy": ("check_rounds", lambda *a: np.int64(rounds_within(*a))),
+    "L4.audit": ("check_most_found", most_found),
+    "L4.audit numpy": ("check_most_found", lambda *a: np.float64(most_found(*a))),
     "L5.1": ("check_bill", seconds),
     "L5.2": ("check_rounding", round_at_random),
     "L5.3": ("check_top_k", top_k),
@@ -473,27 +480,40 @@ WRONG = {
         "makes your answer NaN",
     ),
     "L4.1 scalar": ("check_private_mean", lambda *a: 1.0, "Return 5 numbers"),
-    "L4.2 one late": ("check_rounds", lambda *a: rounds_within(*a) + 1, "spend more than"),
-    "L4.2 one early": (
-        "check_rounds",
-        lambda *a: max(rounds_within(*a) - 1, 0),
-        "one more would still fit",
-    ),
-    "L4.2 half": ("check_rounds", lambda *a: 2.5, "whole number of rounds"),
-    "L4.3 both add": ("check_masks", lambda *a: mask_of(*a, sign=1), "do not add up to zero"),
-    "L4.3 nothing": ("check_masks", lambda *a: np.zeros(50, np.uint32), "hides nothing"),
-    "L4.3 a ring": ("check_masks", mask_of_neighbours, "Every pair"),
-    "L4.3 itself": (
+    "L4.2 both add": ("check_masks", lambda *a: mask_of(*a, sign=1), "do not add up to zero"),
+    "L4.2 nothing": ("check_masks", lambda *a: np.zeros(50, np.uint32), "hides nothing"),
+    "L4.2 a ring": ("check_masks", mask_of_neighbours, "Every pair"),
+    "L4.2 itself": (
         "check_masks",
         lambda c, clients, pair: sum(pair(c, other) for other in clients),
         "no mask with itself",
     ),
-    "L4.3 peeking": (
+    "L4.2 peeking": (
         "check_masks",
         lambda c, clients, pair: pair(clients[0], clients[1]),
         "cannot know the mask",
     ),
-    "L4.3 floats": ("check_masks", lambda *a: mask_of(*a).astype(float), "uint32"),
+    "L4.2 floats": ("check_masks", lambda *a: mask_of(*a).astype(float), "uint32"),
+    "L4.accounting one late": ("check_rounds", lambda *a: rounds_within(*a) + 1, "spend more than"),
+    "L4.accounting one early": (
+        "check_rounds",
+        lambda *a: max(rounds_within(*a) - 1, 0),
+        "one more would still fit",
+    ),
+    "L4.accounting half": ("check_rounds", lambda *a: 2.5, "whole number of rounds"),
+    "L4.audit one way": (
+        "check_most_found",
+        lambda e, d, f: min(1.0, math.exp(e) * f + d),
+        "the other way round",
+    ),
+    "L4.audit no limit": ("check_most_found", lambda e, d, f: math.exp(e) * f + d, "more than all"),
+    "L4.audit no delta": (
+        "check_most_found",
+        lambda e, d, f: most_found(e, 0.0, f),
+        "δ is missing",
+    ),
+    "L4.audit nothing": ("check_most_found", lambda e, d, f: None, "Return one number"),
+    "L4.audit ratio": ("check_most_found", lambda e, d, f: e * f, "expected 0.0272"),
     "L5.1 bytes": ("check_bill", lambda *a: 8 * seconds(*a), "in bits already"),
     "L5.1 divided": ("check_bill", lambda *a: seconds(*a) / 8, "nothing to divide by 8"),
     "L5.1 no mega": ("check_bill", lambda *a: 1e6 * seconds(*a), r"10\^6 bits a second"),

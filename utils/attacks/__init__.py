@@ -1,6 +1,6 @@
 """Attacks on what a federation releases, and how far each of them gets."""
 
-from utils.attacks.audit import empirical_epsilon
+from utils.attacks.audit import empirical_epsilon, empirical_mu
 from utils.attacks.canaries import Canary, Planted, make_canaries, plant, secret_position
 from utils.attacks.exposure import exposure_of_rank, measure_exposure, secret_losses
 from utils.attacks.extraction import extractable, greedy_match, longest_match, sample_answers
@@ -20,6 +20,7 @@ __all__ = [
     "Planted",
     "compare_images",
     "empirical_epsilon",
+    "empirical_mu",
     "exposure_of_rank",
     "extractable",
     "greedy_match",
