@@ -112,9 +112,7 @@ def check_who_answers(function):
     answers = logits[chosen, torch.arange(len(chosen))].argmax(dim=1)
     accuracy = (answers == labels_of(test_set)).float().mean().item()
     if accuracy < 0.85:
-        return (
-            f"The toy images are right, yet six hospitals reach {accuracy:.2f}, not 0.85."
-        )
+        return f"The toy images are right, yet six hospitals reach {accuracy:.2f}, not 0.85."
     return None
 
 

@@ -18,7 +18,7 @@ from tests.notebooks.test_shape import LESSONS, MORE, code
 from utils import data
 from utils.lesson import CheckpointError
 
-TWICE = {"L1_why_federated_learning": 16, "L2_federated_training": 12}  # and how many cells
+TWICE = {"L1_why_federated_learning": 12, "L2_federated_training": 12}  # and how many cells
 EXERCISES = 3  # and they
 EXAMPLES = 200  # in place of 4,000: every cell is run, and no claim holds
 
