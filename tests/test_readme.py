@@ -62,3 +62,12 @@ def test_only_the_tables_are_written_and_only_if_they_changed(tmp_path):
     readme.write_text("no place")
     with pytest.raises(ValueError, match="has no place for the lessons"):
         write_lessons(readme)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "told"), [(0.05, "¼"), (0.7, "¾"), (1, "1"), (2.5, "2½"), (2.9, "3"), (10, "10")]
+)
+def test_minutes_are_told_in_quarters(tmp_path, minutes, told):
+    start = f"start_lesson('', minutes={minutes})"
+    lesson(tmp_path, "Part01/L1/L1_why.ipynb", start=start)
+    assert f"| {told} |" in lesson_tables(tmp_path)

@@ -100,7 +100,6 @@ def _minutes(notebook: nbformat.NotebookNode) -> float | None:
 
 
 def _quarters(minutes: float) -> str:
-    """``2¾`` for 2.75; other fractions as decimals."""
-    whole, rest = divmod(minutes, 1)
-    sign = {0: "", 0.25: "¼", 0.5: "½", 0.75: "¾"}.get(rest)
-    return f"{minutes:g}" if sign is None else f"{whole:.0f}{sign}".removeprefix("0") or "0"
+    """To the nearest quarter, and at least one: ``2¾`` for 2.7."""
+    whole, quarters = divmod(max(1, round(4 * minutes)), 4)
+    return f"{whole or ''}{['', '¼', '½', '¾'][quarters]}"
