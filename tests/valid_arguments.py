@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -194,6 +194,40 @@ def with_strategy(make: Callable, *mods: Callable) -> Callable:
         return federation.simulate(server, apps.client_app(mods=list(mods)), 3, workers=1, **QUIET)
 
     return use
+
+
+def corrected(make: Callable) -> Callable:
+    """Make SCAFFOLD's server, and run a round."""
+
+    def train(message, context):
+        arrays = {name: array.numpy() for name, array in message.content["arrays"].items()}
+        return apps.update_reply(message, arrays, steps=1)
+
+    def use(**settings):
+        client = apps.client_app(train, mods=[federation.scaffold_client])
+        server = federation.serve(make(**settings), record(), 1, train_config={"lr": 0.1})
+        return federation.simulate(server, client, 2, workers=1, **QUIET)
+
+    return use
+
+
+def sent_with_control() -> Message:
+    """What SCAFFOLD's server sends."""
+    message = sent()
+    (key,) = message.content.array_records
+    model = message.content[key]
+    both = {name: model[name] for name in model}
+    both |= {f"control/{name}": array for name, array in both.items()}
+    message.content[key] = ArrayRecord(both)
+    message.content["config"] = ConfigRecord({"lr": 0.1})
+    return message
+
+
+def steps_told(message: Message, context: Context) -> Message:
+    """The model as it came, and a number of steps."""
+    metrics = MetricRecord({"num-examples": 1, "steps": 1})
+    content = RecordDict({"arrays": message.content["arrays"], "metrics": metrics})
+    return Message(content, reply_to=message)
 
 
 def on(make: Callable, method: str) -> Callable:
@@ -462,6 +496,16 @@ CALLS = {
     },
     "federation": {
         "CheckedGrid": Call(federation.CheckedGrid, given(grid=lambda: GridAround(None))),
+        "Scaffold": Call(
+            corrected(federation.Scaffold),
+            given(
+                num_clients=2,
+                server_learning_rate=1.0,
+                fraction_train=1.0,
+                fraction_evaluate=0.0,
+                min_train_nodes=1,
+            ),
+        ),
         "ScheduledFedAvg": Call(
             with_strategy(federation.ScheduledFedAvg),
             given(
@@ -503,6 +547,12 @@ CALLS = {
             lambda **settings: federation.cosine(**settings)(1), given(lr=0.1, num_rounds=3)
         ),
         "serialized_bytes": Call(federation.serialized_bytes, given(message=sent)),
+        "scaffold_client": Call(
+            federation.scaffold_client,
+            given(message=sent_with_control, context=context, call_next=lambda: steps_told),
+            changes={"message", "context"},
+        ),
+        "scaffold_correction": Call(federation.scaffold_correction, given(message=sent)),
         "serve": Call(
             federated(federation.serve),
             given(

@@ -38,7 +38,7 @@ def check_cosine_schedule(function):
     "what one cohort happened to want dies away."
 )
 def check_server_momentum(function):
-    """Exercise 2: three rounds beside Flower's FedAvgM."""
+    """Exercise of L3_more_optimizers: three rounds beside Flower's FedAvgM."""
     random = np.random.default_rng(0)
     model, velocity, averages = random.normal(size=4), np.zeros(4), random.normal(size=(3, 4))
     flowers = _models_of_fedavgm(model, averages, beta=0.9, server_lr=0.5)
@@ -90,7 +90,7 @@ def _models_of_fedavgm(model, averages, beta: float, server_lr: float) -> list[n
     "rounds, a phone maker for megabytes."
 )
 def check_cheapest(function):
-    """Exercise 3."""
+    """Exercise 2."""
     costs = {"many rounds": (40, 400, 400, 300), "large cohort": (10, 500, 1000, 400), "lost": None}
     for prices, expected in (
         ((1, 0, 0, 0), "large cohort"),
@@ -105,4 +105,59 @@ def check_cheapest(function):
             return f"For {costs} and prices {prices}, expected {expected!r}, got {answer!r}."
     if function({"lost": None}, (1, 1, 1, 1)) is not None:
         return "If no variant reached the target, return None."
+    return None
+
+
+@exercise(
+    "Weighted by the client's own images: a model may be good on average and poor for a client "
+    "whose digits are the hard ones."
+)
+def check_own_accuracy(function):
+    """Exercise of L3_more_left_behind."""
+    accuracies = np.array([0.9, 0.5, 1.0, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8])
+    for counts in ([30, 10, *[0] * 8], [8] * 10, [0, 0, 5, 0, 0, 0, 0, 0, 15, 0]):
+        counts = np.array(counts)
+        expected = float((accuracies * counts).sum() / counts.sum())
+        answer = function(accuracies.copy(), counts.copy())
+        if np.ndim(answer) != 0:
+            return f"Return one number; you return {np.shape(answer)}."
+        if math.isclose(answer, expected, rel_tol=1e-9):
+            continue
+        seen = accuracies[counts > 0].mean()
+        if math.isclose(answer, seen, rel_tol=1e-9):
+            return "That weighs all of the client's digits alike; weigh them by its images."
+        if math.isclose(answer, accuracies.mean(), rel_tol=1e-9):
+            return "That is the average over all ten digits; weigh them by the client's images."
+        return f"For the counts {counts.tolist()}, expected {expected:.4f}, got {answer:.4f}."
+    return None
+
+
+@exercise(
+    "Over-selection is this with more asked than taken: the round ends with the last one taken, "
+    "and nobody waits for the rest."
+)
+def check_round_minutes(function):
+    """Exercise of L3_more_time."""
+    minutes = np.array([3.0, 1.0, 12.0, 2.0, 5.0])
+    for taken, deadline, expected in (
+        (5, math.inf, 12.0),
+        (3, math.inf, 3.0),
+        (5, 4.0, 4.0),
+        (3, 4.0, 3.0),
+        (4, 4.0, 4.0),
+        (5, 20.0, 12.0),
+    ):
+        answer = function(minutes.copy(), taken, deadline)
+        if np.ndim(answer) != 0:
+            return f"Return one number; you return {np.shape(answer)}."
+        if math.isclose(answer, expected):
+            continue
+        case = f"taken={taken}, deadline={deadline:g}"
+        if math.isclose(answer, minutes[taken - 1]):
+            return f"{case}: the replies come in order of their time; sort the minutes first."
+        if answer > deadline:
+            return f"{case}: the round lasts {answer:g} minutes in your answer, past the deadline."
+        if math.isclose(answer, deadline):
+            return f"{case}: enough are there after {expected:g} minutes; why wait longer?"
+        return f"{case}: expected {expected:g} minutes, got {answer:g}."
     return None

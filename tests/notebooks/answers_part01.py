@@ -53,6 +53,14 @@ def model_in_place(old, average, velocity, beta, server_lr):
     return old, velocity
 
 
+def own_accuracy(accuracies, counts):
+    return (accuracies * counts).sum() / counts.sum()
+
+
+def round_minutes(minutes, taken, deadline):
+    return min(np.sort(minutes)[taken - 1], deadline)
+
+
 def total(cost, prices):
     return sum(c * p for c, p in zip(cost, prices, strict=True))
 
@@ -190,12 +198,15 @@ RIGHT = {
     "L2.4": ("check_average_of_answers", average_of_answers),
     "L3.1": ("check_cosine_schedule", cosine),
     "L3.1 numpy": ("check_cosine_schedule", lambda *a: np.float64(cosine(*a))),
-    "L3.2": ("check_server_momentum", momentum),
-    "L3.2 velocity towards the average": (  # the model is what counts
+    "L3.momentum": ("check_server_momentum", momentum),
+    "L3.momentum velocity towards the average": (  # the model is what counts
         "check_server_momentum",
         lambda o, a, v, beta, lr: (o + lr * (beta * v + (a - o)), beta * v + (a - o)),
     ),
-    "L3.3": ("check_cheapest", cheapest),
+    "L3.2": ("check_cheapest", cheapest),
+    "L3.own": ("check_own_accuracy", own_accuracy),
+    "L3.own average": ("check_own_accuracy", lambda a, n: np.average(a, weights=n)),
+    "L3.minutes": ("check_round_minutes", round_minutes),
     "L4.1": ("check_private_mean", private_mean),
     "L4.2": ("check_masks", mask_of),
     "L4.2 the other one subtracts": ("check_masks", lambda *a: -mask_of(*a)),
@@ -357,68 +368,89 @@ WRONG = {
         "Round 1 should have the full rate 0.1; you return 0.2",
     ),
     "L3.1 nothing": ("check_cosine_schedule", lambda r, n, lr: None, "you return NoneType"),
-    "L3.2 away": (
+    "L3.momentum away": (
         "check_server_momentum",
         lambda o, a, v, beta, lr: momentum(o, 2 * o - a, v, beta, lr),
         "The sign is wrong",
     ),
-    "L3.2 no momentum": (
+    "L3.momentum no momentum": (
         "check_server_momentum",
         lambda o, a, v, beta, lr: momentum(o, a, v, 0, lr),
         r"Round 2: Flower's model is .*, yours .*velocity = beta",
     ),
-    "L3.2 velocity forgotten": (
+    "L3.momentum velocity forgotten": (
         "check_server_momentum",
         lambda o, a, v, beta, lr: (momentum(o, a, v, beta, lr)[0], v),
         "Round 2: Flower's model is",
     ),
-    "L3.2 damped": (
+    "L3.momentum damped": (
         "check_server_momentum",
         lambda o, a, v, beta, lr: momentum(o, o - (1 - beta) * (o - a), v, beta, lr),
         "Round 1: Flower's model is",
     ),
-    "L3.2 no learning rate": (
+    "L3.momentum no learning rate": (
         "check_server_momentum",
         lambda o, a, v, beta, lr: momentum(o, a, v, beta, 1),
         "Round 1: Flower's model is",
     ),
-    "L3.2 velocity in place": ("check_server_momentum", velocity_in_place, "make new ones"),
-    "L3.2 model in place": ("check_server_momentum", model_in_place, "make new ones"),
-    "L3.2 model only": (
+    "L3.momentum velocity in place": ("check_server_momentum", velocity_in_place, "make new ones"),
+    "L3.momentum model in place": ("check_server_momentum", model_in_place, "make new ones"),
+    "L3.momentum model only": (
         "check_server_momentum",
         lambda *a: momentum(*a)[0],
         "Return two arrays: the new model and the new velocity",
     ),
-    "L3.3 None is free": (
+    "L3.2 None is free": (
         "check_cheapest",
         lambda c, p: min(c, key=lambda name: total(c[name] or (0,) * 4, p)),
         "'lost' never reached the target",
     ),
-    "L3.3 dearest": (
+    "L3.2 dearest": (
         "check_cheapest",
         lambda c, p: cheapest(c, p, best=max),
         r"prices \(1, 0, 0, 0\), expected 'large cohort', got 'many rounds'",
     ),
-    "L3.3 rounds only": (
+    "L3.2 rounds only": (
         "check_cheapest",
         lambda c, p: cheapest(c, p, key=lambda cost, prices: cost[0]),
         r"prices \(0, 0, 0, 1\), expected 'many rounds', got 'large cohort'",
     ),
-    "L3.3 prices ignored": (
+    "L3.2 prices ignored": (
         "check_cheapest",
         lambda c, p: cheapest(c, p, key=lambda cost, prices: sum(cost)),
         r"prices \(1, 0, 0, 0\), expected 'large cohort'",
     ),
-    "L3.3 the cost": (
+    "L3.2 the cost": (
         "check_cheapest",
         lambda c, p: min(total(cost, p) for cost in c.values() if cost),
         "expected 'large cohort', got 10",
     ),
-    "L3.3 a name for none": (
+    "L3.2 a name for none": (
         "check_cheapest",
         lambda c, p: cheapest(c, p) or "none",
         "If no variant reached the target, return None",
     ),
+    "L3.own unweighted": ("check_own_accuracy", lambda a, n: a[n > 0].mean(), "weigh them by its"),
+    "L3.own all ten": ("check_own_accuracy", lambda a, n: a.mean(), "average over all ten"),
+    "L3.own by digit": ("check_own_accuracy", lambda a, n: a * n, "Return one number"),
+    "L3.own sum": ("check_own_accuracy", lambda a, n: (a * n).sum(), "expected 0.8000, got 32"),
+    "L3.minutes unsorted": (
+        "check_round_minutes",
+        lambda m, taken, deadline: min(m[taken - 1], deadline),
+        "sort the minutes first",
+    ),
+    "L3.minutes no deadline": (
+        "check_round_minutes",
+        lambda m, taken, deadline: np.sort(m)[taken - 1],
+        "past the deadline",
+    ),
+    "L3.minutes always to the deadline": (
+        "check_round_minutes",
+        lambda m, taken, deadline: deadline if deadline < 50 else np.sort(m)[taken - 1],
+        "why wait longer",
+    ),
+    "L3.minutes mean": ("check_round_minutes", lambda m, t, d: m.mean(), "got 4.6"),
+    "L3.minutes who": ("check_round_minutes", lambda m, t, d: m < d, "Return one number"),
     "L4.1 no clip": (
         "check_private_mean",
         lambda u, s, z, n, r: (u.sum(0) + r.normal(0, z * s, 5)) / n,

@@ -6,6 +6,7 @@ from utils.federation.clients import classifier_app, repeatable
 from utils.federation.failures import Failure, Failures, RoundFailedError
 from utils.federation.parallel import WorkerLostError
 from utils.federation.rounds import run_rounds
+from utils.federation.scaffold import Scaffold, scaffold_client, scaffold_correction
 from utils.federation.shipping import NotSendableError
 from utils.federation.simulation import Run, simulate
 from utils.federation.strategies import CheckedStrategy, ScheduledFedAvg, cosine, serve
@@ -29,6 +30,7 @@ __all__ = [
     "NotSendableError",
     "RoundFailedError",
     "Run",
+    "Scaffold",
     "ScheduledFedAvg",
     "TrafficMeter",
     "WorkerLostError",
@@ -39,6 +41,8 @@ __all__ = [
     "cosine",
     "repeatable",
     "run_rounds",
+    "scaffold_client",
+    "scaffold_correction",
     "serialized_bytes",
     "serve",
     "simulate",

@@ -132,10 +132,15 @@ def check_shares(strategy: Strategy) -> None:
     Raises:
         ValueError: naming the setting.
     """
-    _check_shares(type(strategy), {name: getattr(strategy, name, 0.0) for name in _SHARES})
+    check_share_options(type(strategy), {name: getattr(strategy, name, 0.0) for name in _SHARES})
 
 
-def _check_shares(kind: type[Strategy], options: Mapping) -> None:
+def check_share_options(kind: type[Strategy], options: Mapping) -> None:
+    """The same of options that a strategy is about to be made with.
+
+    Raises:
+        ValueError: naming the setting.
+    """
     for name in _SHARES & options.keys():
         try:
             number(name, options[name], least=0, most=1)
@@ -202,7 +207,7 @@ class ScheduledFedAvg(CheckedStrategy, FedAvg):
 
     def __init__(self, schedule: Callable[[int], Mapping], **options: object) -> None:
         function("schedule", schedule, "cosine(lr=0.1, num_rounds=10)")
-        _check_shares(type(self), options)
+        check_share_options(type(self), options)
         super().__init__(**options)
         self.schedule = schedule
 
