@@ -1,4 +1,4 @@
-"""How Sphinx builds the site from what ``build.py`` gathered. Nothing is run, or loaded."""
+"""How Sphinx builds the site from what ``building.py`` gathered: nothing runs, all is local."""
 
 import sys
 from pathlib import Path
@@ -27,17 +27,21 @@ autodoc_preserve_defaults = True
 
 html_theme = "sphinx_book_theme"
 html_title = project
+templates_path = [str(HERE / "templates")]
 html_static_path = [str(HERE / "static")]
 html_css_files = ["site.css"]
+html_favicon = str(HERE / "static" / "favicon.svg")
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's machine has it
 html_math_renderer = "mathml"
 html_copy_source = False
+html_use_index = False  # the glossary and the search serve better
+html_domain_indices = False
 html_show_sourcelink = False
 html_show_sphinx = False
 html_last_updated_fmt = None
 html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
-    "home_page_in_toc": True,
     "use_download_button": False,
     "search_bar_text": "Search the course",
     "pygments_light_style": "a11y-high-contrast-light",

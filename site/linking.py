@@ -23,6 +23,14 @@ NOT_PROSE = (
     nodes.title,
     addnodes.pending_xref,
 )
+# Where a word's first use in a page is not the term's.
+OTHERWISE_MEANT = {
+    "Part01/L1/L1_why_federated_learning": ["sensitivity"],  # of what people type
+    "Part01/L4/L4_data_privacy": ["round"],  # the other way round
+    "Part02/L2/L2_more_size": ["round"],  # numbers
+    "Part02/L4/L4_keeping_llms_private": ["rank"],  # among candidates
+    "Part02/L4/L4_more_text": ["δ"],  # a gradient
+}
 WITHOUT_LINKS = ("References", "Next")  # sections: titles of papers are no first use
 
 
@@ -42,7 +50,9 @@ def pattern_of(terms: dict[str, str]) -> re.Pattern:
     """Matches any of the terms, also in the plural; of two that begin alike, the longer."""
     longest_first = sorted(terms, key=len, reverse=True)
     words = "|".join(re.escape(term).replace(r"\ ", r"\s+") for term in longest_first)
-    return re.compile(rf"(?<![\w-])(?P<term>{words})(?:s|es)?(?![\w-])", re.IGNORECASE)
+    plurals = "|".join(f"{re.escape(term[:-1])}ies" for term in terms if term.endswith("y"))
+    found = rf"(?P<plural>{plurals or '(?!)'})|(?P<term>{words})s?"
+    return re.compile(rf"(?<![\w-])(?:{found})(?![\w-])", re.IGNORECASE)
 
 
 def link_first_uses(app: Sphinx, doctree: nodes.document) -> None:
@@ -51,14 +61,14 @@ def link_first_uses(app: Sphinx, doctree: nodes.document) -> None:
     if not name.startswith("Part"):
         return
     terms = terms_of(GLOSSARY.read_text(encoding="utf-8"))
-    pattern, seen = pattern_of(terms), set()
+    pattern, seen = pattern_of(terms), set(OTHERWISE_MEANT.get(name, ()))
     for text in list(doctree.findall(nodes.Text)):
         if not _is_prose(text):
             continue
         said, pieces, end = text.astext(), [], 0
         for match in pattern.finditer(said):
-            term = terms[" ".join(match["term"].lower().split())]
-            if term in seen:
+            word = " ".join((match["term"] or f"{match['plural'][:-3]}y").lower().split())
+            if (term := terms[word]) in seen:
                 continue
             seen.add(term)
             pieces += [nodes.Text(said[end : match.start()]), _reference(match[0], term, name)]
@@ -119,7 +129,8 @@ def _inline(writer: nodes.NodeVisitor, node: nodes.math) -> None:
 
 
 def _block(writer: nodes.NodeVisitor, node: nodes.math_block) -> None:
-    writer.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    formula = tex2mathml(node.astext(), as_block=True)
+    writer.body.append(f'<div class="math" tabindex="0">{formula}</div>')  # it may scroll
     raise nodes.SkipNode
 
 

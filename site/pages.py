@@ -19,7 +19,12 @@ STANDS_FOR = {
     "Part02/L4": 1,
     "Part02/L5": 1,
 }
-FIRST_SIGHT = "Part01/L4"  # the lesson whose figure opens the landing page
+# The lesson whose figure opens the landing page, and what a stranger has to know to read it.
+FIRST_SIGHT = "Part01/L4"
+SAID_AT_FIRST_SIGHT = (
+    "A hospital keeps its images and sends only what training changed in its model. First row: the "
+    "images. From the third row on: what the server reads off that update."
+)
 THUMBNAIL_WIDTH = 480  # pixels
 
 
@@ -51,7 +56,7 @@ def landing(readme: str, lessons: list[Lesson], figures: dict[Path, list[Figure]
         f"# {title}",
         promised,
         f":::{{container}} begin\n[Begin: {_short(cores[0])}](/{cores[0].path.as_posix()})\n\n"
-        "[Run it on your laptop](start.md)\n\n[See all figures](figures.md)\n:::",
+        "[Run it on your laptop](start.md)\n\n[All figures](figures.md)\n:::",
         _sight(opening, stands_for(opening, figures[opening.path])),
         rest,
     ]
@@ -73,7 +78,7 @@ def _sight(lesson: Lesson, figure: Figure | None) -> str:
     if figure is None:
         return ""
     return (
-        f":::{{container}} sight\n{_picture(figure, lesson)}\n\n{figure.caption} "
+        f":::{{container}} sight\n{_picture(figure, lesson)}\n\n{SAID_AT_FIRST_SIGHT} "
         f"*{lesson.question}* [{_short(lesson)}](/{lesson.path.as_posix()})\n:::"
     )
 
@@ -86,9 +91,9 @@ def _picture(figure: Figure, lesson: Lesson) -> str:
 def _card(lesson: Lesson, figure: Figure | None) -> str:
     picture = f"{_picture(figure, lesson)}\n\n" if figure else ""
     return (
-        f":::{{container}} card\n{picture}### [{lesson.number} {lesson.name}]"
-        f"(/{lesson.path.as_posix()})\n\n{lesson.question}\n\n*Found, in {lesson.minutes} minutes "
-        f"of computing:* {lesson.headline}\n:::\n"
+        f":::{{container}} tile\n{picture}**[{lesson.number} {lesson.name}]"
+        f"(/{lesson.path.as_posix()})**\n\n{lesson.question}\n\n*Found, in {lesson.minutes} min of "
+        f"computing:* {lesson.headline}\n:::\n"
     )
 
 
@@ -119,12 +124,16 @@ def figure_index(lessons: list[Lesson], figures: dict[Path, list[Figure]]) -> st
     for lesson in lessons:
         if figures[lesson.path]:
             items = "".join(
-                f":::{{container}} card\n{_picture(figure, lesson)}\n\n{figure.caption}\n:::\n"
+                f":::{{container}} tile\n{_picture(figure, lesson)}\n\n{_sentence(figure.caption)}\n:::\n"
                 for figure in figures[lesson.path]
             )
             link = f"[{_short(lesson)}](/{lesson.path.as_posix()})"
             text.append(f"## {link}\n\n::::{{container}} cards\n{items}::::")
     return "\n\n".join(text) + "\n"
+
+
+def _sentence(caption: str) -> str:
+    return caption[:1].upper() + caption[1:]
 
 
 def thumbnail(figure: Figure) -> bytes:
@@ -152,7 +161,7 @@ def functions(utils: Path) -> dict[str, str]:
     listed = "\n".join(f"functions/{name}" for name in names)
     pages = {
         "functions": "# What the lessons import\n\nThe package `utils`, from its docstrings.\n\n"
-        f"```{{toctree}}\n{listed}\n```\n"
+        f"```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```\n"
     }
     for name in names:
         pages[f"functions/{name}"] = (

@@ -1,8 +1,7 @@
-"""Build the site from the committed notebooks: ``make site``, or ``python site/build.py``."""
+"""Build the site from the committed notebooks: ``make site``, or ``python site/building.py``."""
 
 import argparse
 import contextlib
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -37,7 +36,8 @@ def gather(root: Path, target: Path) -> None:
         ValueError: if a figure has no caption, a lesson lacks a part, or the repository's address
             is no address.
     """
-    lessons = read_lessons(root)
+    root = root.resolve()
+    lessons = sorted(read_lessons(root), key=lambda x: (x.path.parent, x.further, x.path))
     readme = (root / "README.md").read_text(encoding="utf-8")
     drawn = {}
     for path in sorted(root.glob("Part0*/L*/L*.ipynb")):
@@ -61,7 +61,7 @@ def gather(root: Path, target: Path) -> None:
         "index": pages.landing(readme, lessons, drawn),
         "start": pages.start(readme),
         "figures": pages.figure_index(lessons, drawn),
-        "glossary": _with_links((HERE / "glossary.md").read_text(encoding="utf-8"), lessons),
+        "glossary": (HERE / "glossary.md").read_text(encoding="utf-8"),
         **pages.functions(root / "utils"),
     }
     for name, text in texts.items():
@@ -96,17 +96,6 @@ def _around(root: Path, where: Path, lessons: list[Lesson]) -> tuple[str, str]:
     return below, end
 
 
-def _with_links(glossary: str, lessons: list[Lesson]) -> str:
-    """``(Part 1, L2)`` at a definition's end becomes a link to that lesson, if it is there."""
-    cores = {(str(x.part), x.number): x.path.as_posix() for x in lessons if not x.further}
-
-    def link(match: re.Match) -> str:
-        where = cores.get((match[1], match[2]))
-        return f"([Part {match[1]}, {match[2]}](/{where}))" if where else match[0]
-
-    return re.sub(r"\(Part (\d), (L\d+)\)", link, glossary)
-
-
 def build(root: Path, output: Path) -> int:
     """Build the whole site, or leave the one that is there.
 
@@ -136,7 +125,7 @@ def build(root: Path, output: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Build what the command line asks for; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python site/build.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python site/building.py", description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "site")
     output = parser.parse_args(arguments).output
     try:
