@@ -16,12 +16,11 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 import pages  # noqa: E402 (the path is set first)
 from launching import how_to_run, launch_links, repository_of  # noqa: E402
 from notebooks import as_page, figures, linked_files  # noqa: E402
-
 from utils.readme import Lesson, read_lessons  # noqa: E402
 
 TRY_FIRST = (
     ":::{admonition} Try first\n:class: warning\n\nThese are the answers to the exercises. The "
-    "checks in the lesson tell you what is wrong with yours; come here when one of them passes.\n:::"
+    "checks in the lesson say what is wrong with yours; come here when one of them passes.\n:::"
 )
 
 

@@ -80,8 +80,8 @@ def figures(notebook: NotebookNode, where: Path) -> list[Figure]:
     if short := [figure for figure in drawn if len(figure.caption) < SHORTEST_CAPTION]:
         raise ValueError(
             f"{where.as_posix()}: the figure of cell {short[0].cell + 1} has the caption "
-            f"{short[0].caption!r}; a blind reader needs at least {SHORTEST_CAPTION} letters. Write "
-            "a prose cell below it: *Figure: what there is to see, in words.*"
+            f"{short[0].caption!r}; a blind reader needs at least {SHORTEST_CAPTION} letters. "
+            "Write a prose cell below it: *Figure: what there is to see, in words.*"
         )
     return drawn
 

@@ -4,9 +4,9 @@ import io
 import re
 from pathlib import Path
 
-from notebooks import Figure
 from PIL import Image
 
+from notebooks import Figure
 from utils.readme import BEGIN, END, Lesson
 
 PARTS = {1: "Part 1: federated learning", 2: "Part 2: language models on private data"}
@@ -31,7 +31,9 @@ THUMBNAIL_WIDTH = 480  # pixels
 def sections_of(readme: str) -> dict[str, str]:
     """The README's text by heading: its title, then each ``##``."""
     parts = re.split(r"^##? (.+)\n", readme, flags=re.MULTILINE)
-    return {title.strip(): text.strip() for title, text in zip(parts[1::2], parts[2::2])}
+    return {
+        title.strip(): text.strip() for title, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
 
 
 def stands_for(lesson: Lesson, drawn: list[Figure]) -> Figure | None:
@@ -124,7 +126,8 @@ def figure_index(lessons: list[Lesson], figures: dict[Path, list[Figure]]) -> st
     for lesson in lessons:
         if figures[lesson.path]:
             items = "".join(
-                f":::{{container}} tile\n{_picture(figure, lesson)}\n\n{_sentence(figure.caption)}\n:::\n"
+                f":::{{container}} tile\n{_picture(figure, lesson)}\n\n"
+                f"{_sentence(figure.caption)}\n:::\n"
                 for figure in figures[lesson.path]
             )
             link = f"[{_short(lesson)}](/{lesson.path.as_posix()})"
@@ -157,7 +160,9 @@ def functions(utils: Path) -> dict[str, str]:
         path.parent.name if path.name == "__init__.py" else path.stem
         for path in [*utils.glob("*/__init__.py"), *utils.glob("[a-z]*.py")]
     )
-    names += [f"{path.parents[1].name}.{path.parent.name}" for path in utils.glob("*/*/__init__.py")]
+    names += [
+        f"{path.parents[1].name}.{path.parent.name}" for path in utils.glob("*/*/__init__.py")
+    ]
     listed = "\n".join(f"functions/{name}" for name in names)
     pages = {
         "functions": "# What the lessons import\n\nThe package `utils`, from its docstrings.\n\n"
