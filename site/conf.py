@@ -43,6 +43,8 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "use_download_button": False,
+    "show_prev_next": False,  # a lesson ends with what comes next; solutions are not that
+    "footer_content_items": [],
     "search_bar_text": "Search the course",
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

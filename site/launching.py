@@ -67,8 +67,8 @@ def how_to_run(lesson: str, notebook: Path, minutes: str, links: dict[str, str])
             "as `repository` under `[tool.site]` in `pyproject.toml`.)"
         )
     return (
-        f":::{{admonition}} Run this lesson\n:class: run\n\n`make lesson LESSON={lesson}` runs it; "
-        f"`make lab` opens JupyterLab, where you run `{notebook.as_posix()}` cell by cell. It "
-        f"computes for about {minutes} minutes on two CPU cores ([set-up](/start.md)).\n\n"
-        f"{elsewhere}\n:::"
+        ":::{admonition} Run this lesson\n:class: run\n\n`make lab` opens JupyterLab, where you "
+        f"run `{notebook.as_posix()}` cell by cell; it computes for about {minutes} min on two CPU "
+        f"cores. `make lesson LESSON={lesson}` runs all notebooks of the lesson at once. "
+        f"([Set-up](/start.md).)\n\n{elsewhere}\n:::"
     )

@@ -168,7 +168,7 @@ def test_the_pages_are_made_from_the_readme_and_the_lessons(course, tmp_path_fac
     assert (target / "Part01/L1/checks.py").exists()
     core = nbformat.read(target / "Part01/L1/L1_why.ipynb", as_version=4)
     assert "make lesson LESSON=Part01/L1" in core.cells[1].source
-    assert "½ minutes" in core.cells[1].source
+    assert "about ½ min" in core.cells[1].source
     assert "Further: deep down <L1_more_deep>" in core.cells[-1].source
     assert "Solutions (try first) <L1_solutions>" in core.cells[-1].source
     solutions = nbformat.read(target / "Part01/L1/L1_solutions.ipynb", as_version=4)
