@@ -22,31 +22,33 @@ def repository_of(pyproject: Path) -> tuple[str, str]:
     return address, settings.get("branch", "main")
 
 
-def launch_links(repository: str, branch: str, notebook: Path) -> dict[str, str]:
+def launch_links(repository: str, branch: str, notebook: Path) -> dict[str, str] | None:
     """Links that open a notebook on somebody else's machine, by that service's name.
 
     Args:
-        repository: its address, as from ``repository_of``; "" gives no links.
+        repository: its address, as from ``repository_of``; "" gives None.
         branch: the branch that the links open.
         notebook: its path in the repository.
 
     Returns:
-        Binder for any public repository; Colab for those on GitHub, which is all it reads.
+        Binder for any public repository, but only for Part 1, as the 2 GB of memory that it lends
+        are too few for the language model; Colab for those on GitHub, which is all it reads.
     """
     if not repository:
-        return {}
+        return None
     path, host = quote(notebook.as_posix()), urlsplit(repository).hostname
-    name = urlsplit(repository).path.strip("/")
-    source = f"gh/{name}" if host == "github.com" else f"git/{quote(repository, safe='')}"
-    binder = f"https://mybinder.org/v2/{source}/{quote(branch, safe='')}?labpath={path}"
-    links = {"Binder": binder}
+    name, links = urlsplit(repository).path.strip("/"), {}
     if host == "github.com":
         colab = "https://colab.research.google.com/github"
-        links = {"Colab": f"{colab}/{name}/blob/{quote(branch)}/{path}"} | links
+        links["Colab"] = f"{colab}/{name}/blob/{quote(branch)}/{path}"
+    if notebook.parts[0] == "Part01":
+        source = f"gh/{name}" if host == "github.com" else f"git/{quote(repository, safe='')}"
+        binder = f"https://mybinder.org/v2/{source}/{quote(branch, safe='')}"
+        links["Binder"] = f"{binder}?labpath={path}"
     return links
 
 
-def how_to_run(lesson: str, notebook: Path, minutes: str, links: dict[str, str]) -> str:
+def how_to_run(lesson: str, notebook: Path, minutes: str, links: dict[str, str] | None) -> str:
     """The box under a lesson's title, in Markdown.
 
     Args:
@@ -55,17 +57,16 @@ def how_to_run(lesson: str, notebook: Path, minutes: str, links: dict[str, str])
         minutes: as the lesson says them, ``"¾"``.
         links: from ``launch_links``.
     """
-    elsewhere = " or ".join(f"[{name}]({url})" for name, url in links.items())
-    if elsewhere:
-        elsewhere = (
-            f"Without installing anything: {elsewhere}. On Colab, first run the steps in "
-            "[what runs where](/start.md#What-runs-where)."
-        )
-    else:
-        elsewhere = (
-            "(Links to Colab and Binder appear here when the repository's address is set, "
-            "as `repository` under `[tool.site]` in `pyproject.toml`.)"
-        )
+    elsewhere = (
+        "(Links to Colab and Binder appear here when the repository's address is set, as "
+        "`repository` under `[tool.site]` in `pyproject.toml`.)"
+    )
+    if links is not None:
+        names = " or ".join(f"[{name}]({url})" for name, url in links.items())
+        elsewhere = f"Without installing anything here: {names}." if links else ""
+        if "Colab" in links:
+            steps = "[what runs where](/start.md#What-runs-where)"
+            elsewhere += f" On Colab, first run the steps in {steps}."
     return (
         ":::{admonition} Run this lesson\n:class: run\n\n`make lab` opens JupyterLab, where you "
         f"run `{notebook.as_posix()}` cell by cell; it computes for about {minutes} min on two CPU "

@@ -242,6 +242,7 @@ def test_pictures_of_the_site_are_kept(page, base):
     page.screenshot(path=SHOTS / "phone.png")
     page.set_viewport_size(DESKTOP)
     page.emulate_media(color_scheme="dark")
+    page.reload(wait_until="load")
     page.screenshot(path=SHOTS / "dark.png")
     assert all(path.stat().st_size > 5_000 for path in SHOTS.glob("*.png"))
 

@@ -162,6 +162,7 @@ def test_the_pages_are_made_from_the_readme_and_the_lessons(course, tmp_path_fac
     assert "Why?" in index
     assert "1 against 2" in index
     assert "make lab" in (target / "start.md").read_text()
+    assert "\n## What runs where\n" in pages.start((ROOT / "README.md").read_text())
     label = "part01-l1-l1-more-deep-figure-1"
     assert f"(#{label})" in (target / "figures.md").read_text()
     assert (target / "thumbnails" / f"{label}.png").exists()
@@ -226,7 +227,7 @@ def test_all_of_utils_has_its_page():
 @pytest.mark.parametrize(
     ("repository", "links"),
     [
-        ("", {}),
+        ("", None),
         (
             "https://github.com/a/b",
             {
@@ -246,8 +247,15 @@ def test_all_of_utils_has_its_page():
 def test_launch_links_follow_from_where_the_repository_is(repository, links):
     assert launch_links(repository, "main", WHERE) == links
     box = how_to_run("Part01/L9", WHERE, "½", links)
-    assert all(url in box for url in links.values())
-    assert ("pyproject.toml" in box) == (not links)
+    assert all(url in box for url in (links or {}).values())
+    assert ("pyproject.toml" in box) == (links is None)
+    assert ("/start.md#What-runs-where" in box) == ("Colab" in (links or {}))
+
+
+def test_where_the_language_model_does_not_fit_no_link_leads():
+    where = Path("Part02/L3/L3_federated_finetuning.ipynb")
+    assert set(launch_links("https://github.com/a/b", "main", where)) == {"Colab"}
+    assert launch_links("https://codeberg.org/a/b", "main", where) == {}
 
 
 @pytest.mark.parametrize("suffix", ["", "/", ".git"])
