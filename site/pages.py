@@ -58,7 +58,8 @@ def landing(readme: str, lessons: list[Lesson], figures: dict[Path, list[Figure]
         f"# {title}",
         promised,
         f":::{{container}} begin\n[Begin: {cores[0].number} {cores[0].name}]"
-        f"(/{cores[0].path.as_posix()})\n\n[Run it yourself](start.md)\n\n[All figures](figures.md)\n:::",
+        f"(/{cores[0].path.as_posix()})\n\n[Run it yourself](start.md)\n\n"
+        "[All figures](figures.md)\n:::",
         _sight(opening, stands_for(opening, figures[opening.path])),
         rest,
     ]
