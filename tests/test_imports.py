@@ -10,6 +10,8 @@ BASE = {
     "arguments",
     "caching",
     "hardware",
+    "hints",
+    "logbook",
     "progress",
     "randomness",
     "torchvision_operators",
