@@ -11,6 +11,9 @@ INSTALLED := $(VENV)/installed-requirements.txt
 # The last lessons take longest, so they are tested first.
 LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb)
 
+# What make runs in a terminal of the lab is not what the learner did.
+unexport COURSE_PROGRESS
+
 .DEFAULT_GOAL := help
 .PHONY: help setup course lesson lab test test-fast notebooks federation simulation bench clean
 
@@ -46,8 +49,8 @@ course: setup  ## run every lesson in order; executed notebooks and HTML pages g
 lesson: setup  ## run one lesson: make lesson LESSON=Part01/L2
 	@$(BIN)/python -m utils.course --lesson "$(LESSON)"
 
-lab: setup  ## open the course in JupyterLab
-	@$(BIN)/jupyter lab Part01/L1/L1_why_federated_learning.ipynb
+lab: setup  ## open the course in JupyterLab, at its home page
+	@$(BIN)/python -m utils.home
 
 test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbval)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \

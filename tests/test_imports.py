@@ -25,7 +25,8 @@ LAYERS = [
     {"attacks"},
     {"plots"},
     {"lesson"},
-    {"readme"},
+    {"contents"},
+    {"readme", "home"},
     {"course"},
 ]
 BRIDGES = {"llm/federated.py": {"federation", "privacy"}}  # the language model in a federation

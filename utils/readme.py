@@ -1,15 +1,14 @@
 """The README's tables of lessons, written from the lessons themselves by ``make notebooks``.
 
-A lesson's question is the first bold sentence of its opening, its minutes are those that it
-tells ``start_lesson``, and what one will see is the headline that it printed when it was run.
+What one will see of a lesson is the headline that it printed when it was run; the rest is what
+it says of itself (``utils.contents``).
 """
 
-import ast
-import re
 from pathlib import Path
 
 import nbformat
 
+from utils.contents import Lesson, in_quarters, lesson_paths, read_lesson
 from utils.lesson import HEADLINE
 
 BEGIN, END = "<!-- lessons: written by make notebooks -->", "<!-- end of lessons -->"
@@ -33,13 +32,11 @@ def lesson_tables(root: Path) -> str:
     Raises:
         ValueError: if a lesson has no question in bold, no minutes or no headline.
     """
-    paths = sorted(root.glob("Part0*/L*/L*.ipynb"))
-    read = [path for path in paths if not path.stem.endswith("_solutions")]
-    more = [path for path in read if "_more_" in path.stem]
-    lessons = "".join(_row(path, root) for path in read if path not in more)
-    further = "".join(_row(path, root) for path in more)
+    lessons = [read_lesson(path, root) for path in lesson_paths(root)]
+    cores = "".join(_row(lesson, root) for lesson in lessons if not lesson.further)
+    further = "".join(_row(lesson, root) for lesson in lessons if lesson.further)
     return (
-        f"{BEGIN}\n\n{_COLUMNS.format('lesson')}{lessons}\nSome lessons go further, in notebooks "
+        f"{BEGIN}\n\n{_COLUMNS.format('lesson')}{cores}\nSome lessons go further, in notebooks "
         f"of their own, each on one question:\n\n{_COLUMNS.format('further on')}{further}\n{END}"
     )
 
@@ -70,36 +67,11 @@ def write_lessons(readme: Path) -> bool:
     return True
 
 
-def _row(path: Path, root: Path) -> str:
-    notebook = nbformat.read(path, as_version=4)
-    where = path.relative_to(root).as_posix()
-    opening = notebook.cells[0].source
-    title = re.match(r"# (L\d+),? (.+)", opening)
-    question = re.search(r"\*\*((?:[^*]|\*(?!\*))+\?)\*\*", opening)
-    minutes = _minutes(notebook)
-    seen = headline_of(notebook)
-    parts = {"title": title, "question in bold": question, "minutes": minutes, "headline": seen}
-    missing = [name for name, part in parts.items() if not part]
-    if missing:
-        raise ValueError(f"{where} has no {' and no '.join(missing)}")
-    part, lesson = f"Part {int(path.parts[-3][-2:])}", title[1]
-    name = title[2].removeprefix("more: ")
-    cells = f"[{part}, {lesson}]({where}) {name}", question[1], _quarters(minutes), seen
+def _row(lesson: Lesson, root: Path) -> str:
+    where = lesson.path.as_posix()
+    seen = headline_of(nbformat.read(root / lesson.path, as_version=4))
+    if not seen:
+        raise ValueError(f"{where} has no headline")
+    link = f"[{lesson.part}, {lesson.label}]({where}) {lesson.name}"
+    cells = link, lesson.question, in_quarters(lesson.minutes), seen
     return f"| {' | '.join(' '.join(cell.replace('|', '&#124;').split()) for cell in cells)} |\n"
-
-
-def _minutes(notebook: nbformat.NotebookNode) -> float | None:
-    """What the lesson promises: ``start_lesson(…, minutes=…)``."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and "start_lesson(" in cell.source:
-            for call in ast.walk(ast.parse(cell.source)):
-                if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "start_lesson":
-                    told = {word.arg: word.value for word in call.keywords}
-                    return ast.literal_eval(told["minutes"]) if "minutes" in told else None
-    return None
-
-
-def _quarters(minutes: float) -> str:
-    """To the nearest quarter, and at least one: ``2¾`` for 2.7."""
-    whole, quarters = divmod(max(1, round(4 * minutes)), 4)
-    return f"{whole or ''}{['', '¼', '½', '¾'][quarters]}"
