@@ -24,7 +24,7 @@ LAYERS = [
     {"compression", "deployment", "privacy"},
     {"attacks"},
     {"plots"},
-    {"lesson"},
+    {"lesson", "questions"},
     {"contents"},
     {"readme", "home"},
     {"course"},

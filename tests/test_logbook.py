@@ -13,7 +13,7 @@ from utils import logbook
 from utils.lesson import CheckpointError, checkpoint, exercise, start_lesson
 from utils.logbook import VARIABLE, begin, note, noted, read
 
-DONE = {"L1": {"begun": {"start_lesson": "yes"}, "quiz": {"Why?": "so"}}}
+DONE = {"L1": {"begun": {"start_lesson": "yes"}, "self-test": {"Why?": "so"}}}
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_right_once_is_right_also_when_the_notebook_is_run_again(file):
     begin("A lesson")
     check_four(...)
     assert noted("exercises") == {"check_four": "Right"}
-    note("quiz", "Why?", "so")
-    note("quiz", "Why?", "because")
-    assert noted("quiz") == {"Why?": "because"}, "but one may think again"
+    note("self-test", "Why?", "so")
+    note("self-test", "Why?", "because")
+    assert noted("self-test") == {"Why?": "because"}, "but one may think again"
 
 
 def test_lessons_do_not_mix(file):
@@ -81,7 +81,8 @@ def test_nothing_is_kept_without_a_file_or_a_lesson(file, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "null", "[1]", '{"L1": 3}', "\xff", "[" * 100_000, '{"L1": {"quiz": [1]}}']
+    "damage",
+    ["", "{", "null", "[1]", '{"L1": 3}', "\xff", "[" * 100_000, '{"L1": {"self-test": [1]}}'],
 )
 def test_a_damaged_file_is_begun_anew(file, damage):
     file.write_text(damage, encoding="latin-1")
@@ -92,7 +93,7 @@ def test_a_damaged_file_is_begun_anew(file, damage):
 
 
 def test_what_is_sound_in_a_damaged_file_stays(file):
-    file.write_text(json.dumps(DONE | {"L2": None, "L3": {"quiz": 1, "begun": {"a": "b"}}}))
+    file.write_text(json.dumps(DONE | {"L2": None, "L3": {"self-test": 1, "begun": {"a": "b"}}}))
     assert read(file) == DONE | {"L3": {"begun": {"a": "b"}}}
 
 
@@ -126,9 +127,12 @@ def test_a_file_that_another_notebook_holds_is_not_waited_for_long(file):
 def test_two_notebooks_at_once_lose_nothing(file):
     script = (
         "import sys; from utils.logbook import begin, note; begin(sys.argv[1]);"
-        "[note('quiz', str(i), 'a') for i in range(40)]"
+        "[note('self-test', str(i), 'a') for i in range(40)]"
     )
     kernels = [subprocess.Popen([sys.executable, "-c", script, name]) for name in ("L1", "L2")]
     assert [kernel.wait(60) for kernel in kernels] == [0, 0]
-    assert {name: len(entry["quiz"]) for name, entry in read(file).items()} == {"L1": 40, "L2": 40}
+    assert {name: len(entry["self-test"]) for name, entry in read(file).items()} == {
+        "L1": 40,
+        "L2": 40,
+    }
     assert not list(file.parent.glob(".unfinished*"))

@@ -28,7 +28,7 @@ def note(kind: str, name: str, what: str) -> None:
     """Keep one thing of the lesson that runs; without a lesson or a file, do nothing.
 
     Args:
-        kind: ``"begun"``, ``"checkpoints"``, ``"exercises"`` or ``"quiz"``.
+        kind: ``"begun"``, ``"checkpoints"``, ``"exercises"`` or ``"self-test"``.
         name: the claim, the check or the question.
         what: the verdict, or the answer. An exercise that was right once stays right.
     """

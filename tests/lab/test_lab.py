@@ -64,6 +64,18 @@ def test_an_exercise_reacts_and_gives_hints(lab):
     lab.until(lambda: lab.said_by("my_missing =").startswith("Right."), "Right")
 
 
+def test_the_self_test_is_clicked_and_remembers_what_was_clicked(lab, folder):
+    cell = lab.cell("from self_test import")
+    option = cell.get_by_role("radio", name="almost never")
+    option.click()
+    cell.get_by_text("Right. In training").wait_for()
+    (kept,) = json.loads((folder / "progress" / "progress.json").read_text()).values()
+    assert list(kept["self-test"].values()) == ["almost never"]
+    lab.type_into(cell, None)
+    cell.get_by_text("Right. In training").wait_for()
+    assert option.is_checked()
+
+
 def test_the_home_page_shows_what_was_done(lab):
     lab.page.locator(".lm-TabBar-tabLabel", has_text="Home.ipynb").click()
     lab.type_into(lab.cell("show()"), None)
