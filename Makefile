@@ -54,7 +54,7 @@ lesson: setup  ## run one lesson: make lesson LESSON=Part01/L2
 	@$(BIN)/python -m utils.course --lesson "$(LESSON)"
 
 lab: setup  ## open the course in JupyterLab, at its home page
-	@$(BIN)/python -m utils.home
+	@$(BIN)/python -m utils.home $(LAB)
 
 test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbval)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
@@ -75,8 +75,11 @@ classroom: instructor  ## the instructor's edition, in build/classroom: slides, 
 	@$(BIN)/python -m utils.classroom
 
 instructor: setup
-	@test -d $(VENV)/classroom || $(BIN)/python -m pip install --quiet --no-deps \
-	  --disable-pip-version-check --target $(VENV)/classroom $(CLASSROOM)
+	@echo "$(CLASSROOM)" | cmp -s - $(VENV)/classroom/pins || { \
+	  rm -rf $(VENV)/classroom $(VENV)/classroom.new; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --target $(VENV)/classroom.new $(CLASSROOM) && \
+	  echo "$(CLASSROOM)" > $(VENV)/classroom.new/pins && mv $(VENV)/classroom.new $(VENV)/classroom; }
 
 federation: setup  ## three clinics on Flower's own network, with TLS and keys (or APP=patients)
 	@$(BIN)/python Part02/L5/real_federation.py $(APP)
