@@ -24,7 +24,7 @@ CORES = [lesson for lesson in COURSE if not lesson.further]
 
 def lasting(*minutes):
     return [
-        dataclasses.replace(COURSE[0], study=study, minutes=0.0, name=f"lesson {number}")
+        dataclasses.replace(COURSE[0], study=study, running=0.0, name=f"lesson {number}")
         for number, study in enumerate(minutes)
     ]
 
@@ -50,7 +50,7 @@ def test_a_split_into_more_parts_than_lessons_is_refused():
 def test_minutes_are_study_and_running_rounded_up_to_five():
     (lesson,) = lasting(60)
     for running, total in ((0.0, 60), (0.5, 65), (5.0, 65), (5.1, 70)):
-        assert minutes_of(dataclasses.replace(lesson, minutes=running)) == total
+        assert minutes_of(dataclasses.replace(lesson, running=running)) == total
     with pytest.raises(ValueError, match="has no study time"):
         minutes_of(dataclasses.replace(lesson, study=None))
 
@@ -58,7 +58,7 @@ def test_minutes_are_study_and_running_rounded_up_to_five():
 def test_each_plan_holds_each_lesson_once_and_adds_up():
     day, week, weeks = timetable(COURSE).split("\n## ")[1:]
     for lesson in CORES:
-        name = f"{lesson.part} {lesson.label} {lesson.name}"
+        name = f"Part {lesson.part} {lesson.number} {lesson.name}"
         assert week.count(name) == weeks.count(name) == 1
     further = [lesson.name for lesson in COURSE if lesson.further]
     assert all(weeks.count(name) >= 1 and week.count(name) >= 1 for name in further)
@@ -82,7 +82,7 @@ def test_a_longer_lesson_makes_a_longer_plan():
 def test_every_lesson_has_two_to_four_questions():
     text = (ROOT / "classroom" / "discussion.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    assert list(sections) == [f"{x.part}, {x.label} {x.name}" for x in CORES]
+    assert list(sections) == [f"Part {x.part}, {x.number} {x.name}" for x in CORES]
     for name, section in sections.items():
         numbers = [int(n) for n in re.findall(r"^(\d)\. .+[?.]$", section, re.MULTILINE)]
         assert numbers == list(range(1, len(numbers) + 1)), name

@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from utils import home
-from utils.contents import in_quarters, lesson_paths, read_lesson
+from utils.contents import lesson_paths, read_lesson
 from utils.home import contents, state_of, write_home
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def lesson(root, path="Part01/L1/L1_why.ipynb", opening=OPENING, start=START, ce
 
 def test_a_lesson_is_read_off_its_notebook(tmp_path):
     found = read_lesson(lesson(tmp_path), tmp_path)
-    assert (found.part, found.label, found.name, found.minutes) == ("Part 1", "L1", "Why", 1.25)
+    assert (found.part, found.number, found.name, found.running) == (1, "L1", "Why", 1.25)
     assert (found.title, found.question, found.study) == ("Part 1, L1 Why", "Why | so?", 60)
     assert found.claims == {"It is {value}.", "So: {value}."}
     assert found.checks == ("check_double", "check_half")
@@ -68,11 +68,6 @@ def test_every_lesson_of_the_course_tells_everything():
     assert all(lesson.study and lesson.claims for lesson in lessons)
     assert len({lesson.title for lesson in lessons}) == len(lessons), "progress goes by title"
     assert [lesson.further for lesson in lessons[:3]] == [False, False, True]
-
-
-def test_minutes_are_told_in_quarters():
-    told = {0.05: "¼", 0.7: "¾", 1: "1", 2.5: "2½", 2.9: "3", 10: "10"}
-    assert {minutes: in_quarters(minutes) for minutes in told} == told
 
 
 # The page ----------------------------------------------------------------------------------------

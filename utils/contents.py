@@ -1,7 +1,8 @@
 """What every lesson says of itself: the course's table of contents, read off its notebooks.
 
 A lesson's question is the first bold sentence of its opening, its minutes are those that it
-tells ``start_lesson``, and its study time stands in its line **Time**.
+tells ``start_lesson``, its study time stands in its line **Time**, and its headline is what it
+printed when it was run.
 """
 
 import ast
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+
+from utils.lesson import HEADLINE
 
 _IN_MINUTES = {
     "half an hour": 30,
@@ -27,12 +30,14 @@ class Lesson:
     """One notebook of the course, by what it says of itself."""
 
     path: Path  # relative to the root
-    part: str  # "Part 1"
-    label: str  # "L2"
-    name: str  # without the label
+    part: int
+    number: str  # "L2"
+    name: str  # without the number
     question: str
+    minutes: str  # to run on two cores, in quarters: "2¾"
+    headline: str  # empty if it was not run
     title: str  # what it tells start_lesson
-    minutes: float  # to run on two cores
+    running: float  # minutes, as it tells start_lesson
     study: int | None  # minutes; None if it does not say
     claims: frozenset[str]  # of its checkpoints; one made in a loop has no text of its own
     checks: tuple[str, ...]  # of its exercises, in order
@@ -47,6 +52,22 @@ def lesson_paths(root: Path) -> list[Path]:
     """The notebooks that one reads, without solutions: each core before what goes further."""
     paths = [p for p in root.glob("Part0*/L*/L*.ipynb") if not p.stem.endswith("_solutions")]
     return sorted(paths, key=lambda path: (path.parent, "_more_" in path.stem, path.stem))
+
+
+def read_lessons(root: Path) -> list[Lesson]:
+    """All lessons and what goes further, in order; no solutions.
+
+    Args:
+        root: the folder with ``Part01`` and ``Part02``, whose notebooks are executed.
+
+    Raises:
+        ValueError: if a lesson has no title, question in bold, minutes or headline.
+    """
+    lessons = [read_lesson(path, root) for path in lesson_paths(root)]
+    for lesson in lessons:
+        if not lesson.headline:
+            raise ValueError(f"{lesson.path.as_posix()} has no headline")
+    return lessons
 
 
 def read_lesson(path: Path, root: Path) -> Lesson:
@@ -65,19 +86,21 @@ def read_lesson(path: Path, root: Path) -> Lesson:
     heading = re.match(r"# (L\d+),? (.+)", opening)
     question = re.search(r"\*\*((?:[^*]|\*(?!\*))+\?)\*\*", opening)
     calls = [call for cell in notebook.cells for call in _calls(cell)]
-    title, minutes = _told_start_lesson(calls)
-    parts = {"title": heading, "question in bold": question, "minutes": minutes}
+    title, running = _told_start_lesson(calls)
+    parts = {"title": heading, "question in bold": question, "minutes": running}
     if missing := [name for name, part in parts.items() if not part]:
         raise ValueError(f"{where.as_posix()} has no {' and no '.join(missing)}")
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     return Lesson(
         path=where,
-        part=f"Part {int(where.parts[0][-2:])}",
-        label=heading[1],
-        name=heading[2].removeprefix("more: "),
+        part=int(where.parts[0].removeprefix("Part")),
+        number=heading[1],
+        name=" ".join(heading[2].removeprefix("more: ").split()),
         question=" ".join(question[1].split()),
+        minutes=in_quarters(running),
+        headline=" ".join(headline_of(notebook).split()),
         title=title,
-        minutes=minutes,
+        running=running,
         study=_study(prose),
         claims=frozenset(_claims(calls)),
         checks=tuple(dict.fromkeys(n for n, _ in calls if n.startswith("check_"))),
@@ -116,6 +139,14 @@ def _study(prose: str) -> int | None:
     line = re.search(r"\*\*Time\*\*.*", prose)
     found = line and _STUDY.search(line[0])
     return (int(found[1]) if found[1] else _IN_MINUTES[found[2]]) if found else None
+
+
+def headline_of(notebook: nbformat.NotebookNode) -> str:
+    """What a notebook printed last by ``headline``; empty if it printed none."""
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    lines = [line for o in outputs for line in o.get("text", "").splitlines()]
+    told = [line.removeprefix(HEADLINE) for line in lines if line.startswith(HEADLINE)]
+    return told[-1] if told else ""
 
 
 def in_quarters(minutes: float) -> str:

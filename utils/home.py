@@ -14,7 +14,7 @@ from IPython.display import Markdown, display
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from utils import logbook
-from utils.contents import Lesson, in_quarters, lesson_paths, read_lesson
+from utils.contents import Lesson, lesson_paths, read_lesson
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "progress"
@@ -77,11 +77,11 @@ def contents(root: Path, progress: Path) -> str:
         except ValueError as error:  # a learner may have left anything in it
             why = " ".join(str(error).replace("|", "&#124;").split())[:80]
             row = f"| [{where.stem}](../{where.as_posix()}) | it cannot be read: {why} | | | |\n"
-            parts.setdefault(f"Part {int(where.parts[0][-2:])}", []).append(row)
+            parts.setdefault(int(where.parts[0][-2:]), []).append(row)
             continue
         states[lesson] = state_of(lesson, kept.get(lesson.title, {}))
         parts.setdefault(lesson.part, []).append(_row(lesson, states[lesson]))
-    tables = [f"## {part}\n\n{_HEAD}{''.join(rows)}" for part, rows in parts.items()]
+    tables = [f"## Part {part}\n\n{_HEAD}{''.join(rows)}" for part, rows in parts.items()]
     return "\n".join([_next(states), *tables])
 
 
@@ -91,17 +91,17 @@ def _next(states: dict[Lesson, str]) -> str:
     waiting += [x for x, state in states.items() if state == "not begun" and not x.further]
     words = f"{done} of {_many(len(states), 'notebook')} done."
     if waiting:
-        words += f" Go on with {waiting[0].part}, {_link(waiting[0])}."
+        words += f" Go on with Part {waiting[0].part}, {_link(waiting[0])}."
     return words + "\n"
 
 
 def _link(lesson: Lesson) -> str:
-    return f"[{lesson.label} {lesson.name}](../{lesson.path.as_posix()})"
+    return f"[{lesson.number} {lesson.name}](../{lesson.path.as_posix()})"
 
 
 def _row(lesson: Lesson, state: str) -> str:
     link = f"further: {_link(lesson)}" if lesson.further else f"**{_link(lesson)}**"
-    cells = link, lesson.question, state, in_quarters(lesson.minutes), str(lesson.study or "")
+    cells = link, lesson.question, state, lesson.minutes, str(lesson.study or "")
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
 
 

@@ -65,7 +65,7 @@ def main() -> int:
     reveal = Path(find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
     copy_reveal(reveal, slides / REVEAL)
     for lesson in cores:
-        name = f"{lesson.path.parts[0]}_{lesson.label}.html"
+        name = f"{lesson.path.parts[0]}_{lesson.number}.html"
         write_slides(ROOT / lesson.path, slides / name)
     names = write_assignments([ROOT / x.path.parent for x in cores], OUTPUT / "grading")
     write_release(OUTPUT / "grading", names)

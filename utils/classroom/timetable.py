@@ -20,7 +20,7 @@ def minutes_of(lesson: Lesson) -> int:
     """
     if lesson.study is None:
         raise ValueError(f"{lesson.path} has no study time in its line **Time**")
-    return 5 * ceil((lesson.study + lesson.minutes) / 5)
+    return 5 * ceil((lesson.study + lesson.running) / 5)
 
 
 def split(lessons: Sequence[Lesson], parts: int) -> list[list[Lesson]]:
@@ -113,7 +113,7 @@ def _weeks(cores: list[Lesson], lessons: Sequence[Lesson]) -> str:
 
 
 def _name(lesson: Lesson) -> str:
-    return f"{lesson.part} {lesson.label} {lesson.name}".replace("|", "&#124;")
+    return f"Part {lesson.part} {lesson.number} {lesson.name}".replace("|", "&#124;")
 
 
 def _clock(minutes: int) -> str:
