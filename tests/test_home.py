@@ -1,6 +1,8 @@
 """The home page: every lesson with its link, its question and how far one has come."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -10,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from utils import home
 from utils.contents import lesson_paths, read_lesson
 from utils.home import contents, state_of, write_home
+from utils.logbook import VARIABLE
 
 ROOT = Path(__file__).parents[1]
 START = 'start_lesson("Part 1, L1 Why", minutes=1.25, threads=1)'
@@ -136,3 +139,12 @@ def test_a_folder_that_cannot_be_written_is_said_and_nothing_is_started(monkeypa
     monkeypatch.setattr(home, "write_home", refuse)
     assert home.main([]) == 1
     assert "cannot be written (Permission denied)" in capsys.readouterr().err
+
+
+def test_what_make_runs_in_the_labs_terminal_is_not_noted_as_the_learners(tmp_path):
+    (tmp_path / "more.mk").write_text("told:\n\t@env\n")
+    command = ["make", "-f", "Makefile", "-f", str(tmp_path / "more.mk"), "told"]
+    settings = os.environ | {VARIABLE: "progress.json", "TOLD": "on"}
+    told = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
+    assert "TOLD=on" in told.stdout
+    assert VARIABLE not in told.stdout
