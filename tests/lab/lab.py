@@ -15,6 +15,7 @@ BROWSERS = "chromium", "chromium-browser", "google-chrome", "chrome"
 HARMLESS = (  # what the browser says on its console, and means nothing here
     r"favicon",
     r"WebGL|GPU",
+    r"Canceled future for \w+_request",  # what was under way when the kernel was restarted
 )
 
 
