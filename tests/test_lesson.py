@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from utils.hints import LAST
 from utils.lesson import (
     HEADLINE,
     CheckpointError,
@@ -213,3 +214,50 @@ def test_a_check_keeps_its_name_and_a_model_as_answer_its_attributes():
     check = exercise("ok")(lambda model: None if model.in_features == 2 else "wrong size")
     assert check(torch.nn.Linear(2, 1))
     assert not check(torch.nn.Linear(3, 1))
+
+
+# Hints -------------------------------------------------------------------------------------------
+
+
+def with_hints(*hints):
+    return exercise("ok", hints)(lambda answer: None)
+
+
+def test_hints_come_one_at_a_time_and_the_last_says_where_the_answer_is(capsys):
+    check, other = with_hints("Look.", "Look left.", "Three left."), with_hints("Up.")
+    for _ in range(4):
+        check.hint()
+    other.hint()
+    assert capsys.readouterr().out.splitlines() == [
+        "Hint 1 of 3. Look.",
+        "Hint 2 of 3. Look left.",
+        f"Hint 3 of 3. Three left. {LAST}",
+        f"Hint 3 of 3. Three left. {LAST}",
+        f"Hint 1 of 1. Up. {LAST}",
+    ]
+
+
+def test_a_hint_can_be_asked_for_by_its_number_and_the_next_follows_it(capsys):
+    check = with_hints("Look.", "Look left.", "Three left.")
+    check.hint(2)
+    check.hint(1)
+    check.hint()
+    assert [line[:11] for line in capsys.readouterr().out.splitlines()] == [
+        "Hint 2 of 3",
+        "Hint 1 of 3",
+        "Hint 2 of 3",
+    ]
+    for step in (0, 4, 1.5, "two", True):
+        with pytest.raises(ValueError, match=r"step is .*from 1 to 3"):
+            check.hint(step)
+
+
+def test_an_exercise_without_hints_says_so(capsys):
+    with_hints().hint()
+    assert capsys.readouterr().out == f"This exercise has no hints. {LAST}\n"
+
+
+def test_hints_that_are_no_texts_are_refused():
+    for hints in ("Look.", [1], [None], None, 3):
+        with pytest.raises(ValueError, match="hint"):
+            exercise("ok", hints)

@@ -621,7 +621,8 @@ CALLS = {
         ),
         "headline": Call(lesson.headline, given(sentence="A figure")),
         "exercise": Call(
-            lambda praise: lesson.exercise(praise)(lambda answer: None)(1), given(praise="Well")
+            lambda praise, hints: lesson.exercise(praise, hints)(lambda answer: None)(1),
+            given(praise="Well", hints=lambda: ["Look."]),
         ),
     },
     "llm": {

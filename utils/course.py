@@ -18,7 +18,8 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from utils.arguments import flag, text
-from utils.readme import headline_of, write_lessons
+from utils.contents import headline_of
+from utils.readme import write_lessons
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,13 +6,15 @@ import inspect
 import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
-from utils.arguments import number, shown, text, whole_number
+from utils import logbook
+from utils.arguments import list_of, number, shown, text, whole_number
 from utils.hardware import multiplies_bfloat16
+from utils.hints import in_steps
 from utils.plots import use_course_style
 from utils.randomness import seed_everything
 
@@ -38,6 +40,7 @@ def start_lesson(title: str, *, minutes: float, seed: int = 0, threads: int | No
         torch.set_num_threads(whole_number("threads", threads, 1, 1024))
     seed_everything(seed)
     use_course_style()
+    logbook.begin(title)
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     print(f"{title}: about {_minutes(minutes)} on 2 CPU cores")
@@ -108,6 +111,7 @@ def checkpoint(
             "restart the kernel and run all cells in order."
         )
     print(f"Checkpoint passed. {sentence}")
+    logbook.note("checkpoints", claim, "passed")
 
 
 def _check_number(name: str, value: object) -> None:
@@ -143,7 +147,7 @@ class Verdict:
     message: str
 
     def __bool__(self) -> bool:
-        return self.status == "Right"
+        return self.status == logbook.RIGHT
 
     def __repr__(self) -> str:
         return f"{self.status}. {self.message}"
@@ -159,35 +163,49 @@ class _NotDoneError(Exception):
     """The learner's function still returns ``...``."""
 
 
-def exercise(praise: str) -> Callable[[Callable], Callable[[object], Verdict]]:
+def exercise(
+    praise: str, hints: Iterable[str] = ()
+) -> Callable[[Callable], Callable[[object], Verdict]]:
     """Turn a function that finds what is wrong with an answer into a kind check.
 
-    The decorated function takes the answer and returns None if it is right, or a hint. An
-    answer of ``...``, or a function that returns ``...``, is "not done yet"; an exception in
-    the learner's code becomes a hint that names it.
+    The decorated function takes the answer and returns None if it is right, or what is wrong.
+    An answer of ``...``, or a function that returns ``...``, is "not done yet"; an exception in
+    the learner's code becomes a verdict that names it. ``check.hint()`` prints the first hint,
+    then the next, and ``check.hint(2)`` the second.
 
     Args:
         praise: what to say of a right answer; it should add something to think about.
+        hints: from a nudge to nearly the answer, which they never hold.
+
+    Raises:
+        ValueError: if praise or a hint is no text.
     """
+    text("praise", praise)
+    hints = [text("a hint", hint) for hint in list_of("hints", hints, "hints")]
 
     def decorate(find_fault: Callable[[object], str | None]) -> Callable[[object], Verdict]:
         @functools.wraps(find_fault)
         def check(answer: object) -> Verdict:
-            if answer is ...:
-                return Verdict("Not done yet", "Replace the ... in the cell above.")
-            try:
-                fault = find_fault(_guard(answer) if inspect.isroutine(answer) else answer)
-            except _NotDoneError:
-                return Verdict("Not done yet", "Your function still returns ... .")
-            except Exception as error:
-                return Verdict(
-                    "Not right yet", f"Your answer led to {type(error).__name__}: {error}"
-                )
-            return Verdict("Not right yet", fault) if fault else Verdict("Right", praise)
+            verdict = _verdict(find_fault, answer, praise)
+            logbook.note("exercises", find_fault.__name__, verdict.status)
+            return verdict
 
+        check.hint, check.hints = in_steps(hints), tuple(hints)
         return check
 
     return decorate
+
+
+def _verdict(find_fault: Callable, answer: object, praise: str) -> Verdict:
+    if answer is ...:
+        return Verdict("Not done yet", "Replace the ... in the cell above.")
+    try:
+        fault = find_fault(_guard(answer) if inspect.isroutine(answer) else answer)
+    except _NotDoneError:
+        return Verdict("Not done yet", "Your function still returns ... .")
+    except Exception as error:
+        return Verdict("Not right yet", f"Your answer led to {type(error).__name__}: {error}")
+    return Verdict("Not right yet", fault) if fault else Verdict(logbook.RIGHT, praise)
 
 
 def _guard(function: Callable) -> Callable:

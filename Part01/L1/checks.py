@@ -8,8 +8,22 @@ from utils.lesson import exercise
 
 
 @exercise(
-    "Reading the diagonal against the row sums is also called recall. "
-    "Which digits are hardest for the pooled model?"
+    "Reading the diagonal against the row sums is also called recall. Which digits are hardest "
+    "for the pooled model?",
+    hints=[
+        (
+            "Look at one row of the matrix: which of its numbers counts the images that were "
+            "recognized?"
+        ),
+        (
+            "What was recognized stands on the diagonal. Divide it by the number of images that "
+            "truly are this digit; along which dimension do you add?"
+        ),
+        (
+            "A tensor has diagonal() and sum(dim=…). A row holds one true digit, so its sum runs "
+            "over the columns."
+        ),
+    ],
 )
 def check_accuracy_by_digit(function):
     """Exercise 1."""
@@ -32,7 +46,21 @@ def check_accuracy_by_digit(function):
 
 @exercise(
     "A vote throws away how sure each model was. Does that cost anything? Put it into "
-    "ensemble_accuracy above and compare."
+    "ensemble_accuracy above and compare.",
+    hints=[
+        (
+            "First find each model's favourite for each image: one digit each. How sure it was no"
+            " longer matters."
+        ),
+        (
+            "Count the votes for each image and digit; one_hot in torch.nn.functional turns a "
+            "favourite into a vote that can be added up."
+        ),
+        (
+            "For ties: a mean probability is below 1. Added to whole numbers of votes, it can "
+            "decide a tie and nothing else."
+        ),
+    ],
 )
 def check_majority_vote(function):
     """Exercise 2."""
@@ -58,8 +86,15 @@ def check_majority_vote(function):
 
 
 @exercise(
-    "A digit that only one hospital knows is outvoted, two to one. "
-    "The more often the same digit is missing, the worse the ensemble."
+    "A digit that only one hospital knows is outvoted, two to one. The more often the same "
+    "digit is missing, the worse the ensemble.",
+    hints=[
+        (
+            "When does an average of three answers go wrong: if one of the three does not know "
+            "the digit, or if two do not?"
+        ),
+        "Let two hospitals miss the same digits, and watch that the third still knows them.",
+    ],
 )
 def check_missing_sets(missing):
     """Exercise 3: trains three models, about a second."""
@@ -80,8 +115,24 @@ def check_missing_sets(missing):
 
 
 @exercise(
-    "On digits that one hospital in six knows, the gate sends most images to the one that knows. "
-    "Now show a hospital's mean and its first directions as pictures: what have you handed out?"
+    "On digits that one hospital in six knows, the gate sends most images to the one that "
+    "knows. Now show a hospital's mean and its first directions as pictures: what have you "
+    "handed out?",
+    hints=[
+        (
+            "Work hospital by hospital: take its mean away from its own images, and the same mean"
+            " from the new ones."
+        ),
+        (
+            "Vh of torch.linalg.svd holds directions in its rows, the most important first. "
+            "Projecting means: multiply with the first rows, transposed, then with these rows "
+            "again."
+        ),
+        (
+            "The residual is what is left of the new image after its projection is taken away. "
+            "Compare its length over the hospitals, and take the smallest for each image."
+        ),
+    ],
 )
 def check_who_answers(function):
     """Exercise 4: points whose answer is known, then six hospitals, about a second."""

@@ -13,7 +13,17 @@ from utils.lesson import exercise
 
 @exercise(
     "With hospitals of nearly equal size it changes little. With a very large and many small "
-    "clients it decides whose model the global model resembles."
+    "clients it decides whose model the global model resembles.",
+    hints=[
+        (
+            "Which updates take part? Decide that first, by their sizes; afterwards the sizes "
+            "play no role."
+        ),
+        (
+            "For each name, add up the tensors of those who take part, and divide by how many "
+            "they are."
+        ),
+    ],
 )
 def check_equal_average(function):
     """L2_more_averaging."""
@@ -34,8 +44,22 @@ def check_equal_average(function):
 
 
 @exercise(
-    "Those who answered again and again decide what the model becomes; a quorum by examples does "
-    "not change that."
+    "Those who answered again and again decide what the model becomes; a quorum by examples "
+    "does not change that.",
+    hints=[
+        (
+            "Put those who answered into a list, update and size together. What if the list is "
+            "empty?"
+        ),
+        (
+            "Compare the examples of those who answered with the quorum times the examples of "
+            "all: below it, the old model stays."
+        ),
+        (
+            "Otherwise weight each update by its size over the examples *of those who answered*, "
+            "so that the weights add up to 1."
+        ),
+    ],
 )
 def check_average_of_answers(function):
     """L2_more_crashes."""
@@ -67,7 +91,16 @@ def check_average_of_answers(function):
     return None
 
 
-@exercise("Rounds to a target is how L3 compares settings: it is what a federation waits for.")
+@exercise(
+    "Rounds to a target is how L3 compares settings: it is what a federation waits for.",
+    hints=[
+        (
+            "Go through the list with the number of each entry (enumerate), and stop at the first"
+            " that is good enough."
+        ),
+        "'At least' includes equality; and a function that finds nothing should say None.",
+    ],
+)
 def check_rounds_to_reach(function):
     """Exercise 1."""
     accuracies = [0.1, 0.8, 0.79, 0.9, 0.91]
@@ -80,7 +113,21 @@ def check_rounds_to_reach(function):
 
 @exercise(
     "Three times the model for each client and round: down and up to train, down to evaluate. "
-    "The rest, envelopes and metrics, is well under 1%."
+    "The rest, envelopes and metrics, is well under 1%.",
+    hints=[
+        (
+            "Follow one client through one round: which messages hold the whole model, and which "
+            "hold a few numbers?"
+        ),
+        (
+            "The model comes down to be trained, goes up again, and the average comes down to be "
+            "evaluated."
+        ),
+        (
+            "So: messages with a model, times rounds, times clients, times the bytes of a model, "
+            "in millions."
+        ),
+    ],
 )
 def check_bytes(function):
     """Exercise 2: measures a run in which nothing is trained."""

@@ -13,7 +13,21 @@ from utils.lesson import exercise
 
 
 @exercise(
-    "Such a schedule takes large steps while the clients still agree, and calms the last rounds."
+    "Such a schedule takes large steps while the clients still agree, and calms the last rounds.",
+    hints=[
+        (
+            "A cosine falls from 1 to -1 while its argument goes from 0 to π. Shift and shrink "
+            "it, so that it falls from lr to 0."
+        ),
+        (
+            "Half of lr, times one plus the cosine, does that. What remains is the argument: 0 in"
+            " round 1."
+        ),
+        (
+            "In round num_rounds + 1 the argument should be π; so count the rounds that lie "
+            "*before* this one."
+        ),
+    ],
 )
 def check_cosine_schedule(function):
     """Exercise 1."""
@@ -35,7 +49,18 @@ def check_cosine_schedule(function):
 
 @exercise(
     "With beta = 0.9 a direction that all rounds share is taken up to ten times as far, while "
-    "what one cohort happened to want dies away."
+    "what one cohort happened to want dies away.",
+    hints=[
+        (
+            "Two lines: first the new velocity, then the new model. Neither changes the arrays it"
+            " was given."
+        ),
+        (
+            "The pseudo-gradient is old minus average: it points away from where the clients "
+            "went, and the model steps against it."
+        ),
+        "The model moves by server_lr times the *new* velocity.",
+    ],
 )
 def check_server_momentum(function):
     """Exercise of L3_more_optimizers: three rounds beside Flower's FedAvgM."""
@@ -86,8 +111,18 @@ def _models_of_fedavgm(model, averages, beta: float, server_lr: float) -> list[n
 
 
 @exercise(
-    "There is no best variant without a price: a hospital chain that computes at night pays for "
-    "rounds, a phone maker for megabytes."
+    "There is no best variant without a price: a hospital chain that computes at night pays for"
+    " rounds, a phone maker for megabytes.",
+    hints=[
+        (
+            "A bill is four products, added up: this cost times this price. Skip the variants "
+            "that cost None."
+        ),
+        (
+            "Make a dictionary from names to bills; min takes key=…, and an empty dictionary "
+            "needs an answer of its own."
+        ),
+    ],
 )
 def check_cheapest(function):
     """Exercise 2."""
@@ -110,7 +145,17 @@ def check_cheapest(function):
 
 @exercise(
     "Weighted by the client's own images: a model may be good on average and poor for a client "
-    "whose digits are the hard ones."
+    "whose digits are the hard ones.",
+    hints=[
+        (
+            "A client with thirty images of one digit and ten of another: how much should each "
+            "accuracy count?"
+        ),
+        (
+            "It is a weighted mean: accuracies times counts, added up, over the number of the "
+            "client's images."
+        ),
+    ],
 )
 def check_own_accuracy(function):
     """Exercise of L3_more_left_behind."""
@@ -133,8 +178,18 @@ def check_own_accuracy(function):
 
 
 @exercise(
-    "Over-selection is this with more asked than taken: the round ends with the last one taken, "
-    "and nobody waits for the rest."
+    "Over-selection is this with more asked than taken: the round ends with the last one taken,"
+    " and nobody waits for the rest.",
+    hints=[
+        (
+            "If there were no deadline: sort the minutes. When is the last of those that are "
+            "taken there?"
+        ),
+        (
+            "Lists count from 0. And the round is over at that time or at the deadline, whichever"
+            " comes first."
+        ),
+    ],
 )
 def check_round_minutes(function):
     """Exercise of L3_more_time."""

@@ -17,8 +17,22 @@ class _Silent:
 
 
 @exercise(
-    "Whatever one client sends, it moves this by S / expected at most, and the noise is z times "
-    "as large: that is all that the accountant needs to know."
+    "Whatever one client sends, it moves this by S / expected at most, and the noise is z times"
+    " as large: that is all that the accountant needs to know.",
+    hints=[
+        (
+            "Four steps, in this order: clip each row, add up, noise, divide. Do the first alone "
+            "and look at the lengths of the rows."
+        ),
+        (
+            "A row that is longer than max_norm is divided by its length over max_norm, a shorter"
+            " one by 1. With a maximum inside, rows of zeros make no trouble."
+        ),
+        (
+            "The noise has standard deviation z times max_norm and one number for each of the "
+            "sum's; it comes before the division by `expected`."
+        ),
+    ],
 )
 def check_private_mean(function):
     """Exercise 1."""
@@ -68,7 +82,16 @@ def check_private_mean(function):
     return f"The noise has standard deviation {measured:.3f}; it should be {promised:.3f}."
 
 
-@exercise("This is what DPFedAvg asks before every round.")
+@exercise(
+    "This is what DPFedAvg asks before every round.",
+    hints=[
+        "ε grows with every round. So try one round, two, three …, and stop in time.",
+        (
+            "privacy.epsilon takes z, the sampling rate, the rounds and delta. Ask it about one "
+            "round *more* than you have."
+        ),
+    ],
+)
 def check_rounds(function):
     """The exercise of L4_more_accounting."""
     for case in ((2.0, 1.0, 0.1, 1e-4), (1.0, 2.0, 0.05, 1e-5), (0.3, 1.0, 0.1, 1e-4)):
@@ -83,7 +106,20 @@ def check_rounds(function):
     return None
 
 
-@exercise("Each mask alone is pure noise, and together they are nothing.")
+@exercise(
+    "Each mask alone is pure noise, and together they are nothing.",
+    hints=[
+        "Go through all other clients, and add up one mask for each.",
+        (
+            "Of each pair, one must add and the other subtract. What do both know that decides "
+            "who does which, without talking?"
+        ),
+        (
+            "The smaller number adds, the larger one adds the mask with a minus sign. Start from "
+            "an unsigned zero of 32 bits."
+        ),
+    ],
+)
 def check_masks(function):
     """Exercise 2."""
     clients = [3, 7, 11, 20]
@@ -121,8 +157,22 @@ def check_masks(function):
 
 
 @exercise(
-    "At ε = 1 and δ = 0, of a hundred members not even three can be found while one stranger in a "
-    "hundred is accused; at ε = 10 the bound says next to nothing."
+    "At ε = 1 and δ = 0, of a hundred members not even three can be found while one stranger in"
+    " a hundred is accused; at ε = 10 the bound says next to nothing.",
+    hints=[
+        (
+            "The definition of (ε, δ) bounds the chance of an event with a member by that "
+            "without: put 'is accused' for the event."
+        ),
+        (
+            "It holds for 'is not accused', too: strangers who are spared are at most e^ε times "
+            "the members who are missed, plus δ."
+        ),
+        (
+            "That gives two upper limits, and a third: not more than all. The smallest of the "
+            "three counts."
+        ),
+    ],
 )
 def check_most_found(function):
     """The exercise of L4_more_audit."""

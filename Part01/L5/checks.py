@@ -9,8 +9,18 @@ from utils.randomness import random_stream
 
 
 @exercise(
-    "With 50 Mbit/s down and 2 up, 96% of the time is the way up: each bit saved there is worth "
-    "25 saved on the way down."
+    "With 50 Mbit/s down and 2 up, 96% of the time is the way up: each bit saved there is worth"
+    " 25 saved on the way down.",
+    hints=[
+        (
+            "Seconds are bits over bits a second. Do one direction first; how many bits does the "
+            "server send?"
+        ),
+        (
+            "Each direction has its own bits and its own speed, and a Mbit is a million bits. The"
+            " two come one after the other."
+        ),
+    ],
 )
 def check_bill(function):
     """Exercise 1."""
@@ -36,7 +46,23 @@ def check_bill(function):
     return None
 
 
-@exercise("It costs a random number for each value, and buys errors that cancel over clients.")
+@exercise(
+    "It costs a random number for each value, and buys errors that cancel over clients.",
+    hints=[
+        (
+            "np.floor gives the lower neighbour. With which probability must 2.3 become 3, so "
+            "that the mean is 2.3?"
+        ),
+        (
+            "The chance of going up is the distance from the lower neighbour. Draw one number "
+            "from 0 to 1 for each value, not one for all."
+        ),
+        (
+            "Add a random number from 0 to 1 *before* you round down: then it goes up exactly as "
+            "often as it should."
+        ),
+    ],
+)
 def check_rounding(function):
     """Exercise 2: 20,000 roundings; a right answer fails once in a million times."""
     values = np.array([0.3, 0.3, -0.3, 2.5, -7.9, 4.0, 0.0])
@@ -63,7 +89,20 @@ def check_rounding(function):
     return None
 
 
-@exercise("Nothing is ever lost: what was sent and the memory always add up to all updates.")
+@exercise(
+    "Nothing is ever lost: what was sent and the memory always add up to all updates.",
+    hints=[
+        (
+            "What should have been sent is update plus memory. Of this vector, which k numbers "
+            "are largest in absolute value?"
+        ),
+        (
+            "np.argsort sorts from small to large and gives positions. Copy the numbers at the "
+            "last k of these into a vector of zeros."
+        ),
+        ("What is remembered is the difference between what should have been sent and what was."),
+    ],
+)
 def check_top_k(function):
     """Of the notebook on codecs: five rounds."""
     random = np.random.default_rng(0)

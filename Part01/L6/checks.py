@@ -12,7 +12,12 @@ from utils.randomness import random_stream
 
 @exercise(
     "Counts and sums add up, variances do not. Far from 0, the difference of two large numbers "
-    "loses digits: hospitals would agree on a rough mean first, and send deviations from it."
+    "loses digits: hospitals would agree on a rough mean first, and send deviations from it.",
+    hints=[
+        "What adds up over hospitals: variances, or counts, sums and sums of squares?",
+        "A variance is the mean of the squares, less the square of the mean. Both means are over "
+        "all patients.",
+    ],
 )
 def check_variance(function):
     """Exercise 1."""
@@ -39,7 +44,13 @@ def check_variance(function):
 
 @exercise(
     "Each question halves what is left: ten find a cholesterol to a milligram. Under differential "
-    "privacy each of them costs; a histogram with noise answers all quantiles for one."
+    "privacy each of them costs; a histogram with noise answers all quantiles for one.",
+    hints=[
+        "Ask for the middle between low and high. Do too few patients have at most that, or enough?",
+        "If too few, the value lies above the middle, which is the new low; otherwise the middle is "
+        "the new high. Go on until the two are half a unit apart.",
+        "Too few means: fewer than the share times the number of patients.",
+    ],
 )
 def check_quantile(function):
     """Exercise 2."""
@@ -68,7 +79,12 @@ def check_quantile(function):
 
 @exercise(
     "In Switzerland such a threshold sends nearly everybody, and must: who is sick nine times in "
-    "ten is not ruled out by 18 numbers. What to do about it is a doctor's question."
+    "ten is not ruled out by 18 numbers. What to do about it is a doctor's question.",
+    hints=[
+        "Only the probabilities of the sick matter. Sort them: whom do you find first?",
+        "To find a share of them, rounded up to whole patients, begin at the probability of the "
+        "last one needed.",
+    ],
 )
 def check_threshold(function):
     """Exercise 3."""
@@ -94,7 +110,11 @@ def check_threshold(function):
 
 @exercise(
     "The sign of one number gives the owner away, before any inversion. A sum over many phones, "
-    "with noise (L4), is what hides a phone; freezing the class layer alone is not."
+    "with noise (L4), is what hides a phone; freezing the class layer alone is not.",
+    hints=[
+        "A step of cross-entropy raises the bias of the right class, and lowers all the others.",
+        "Look at how the nine biases changed, not at how high they are.",
+    ],
 )
 def check_whose_phone(function):
     """Exercise of L6_more_speech: nine phones' VoiceNets, and who trained them."""

@@ -6,8 +6,16 @@ from utils.lesson import exercise
 
 
 @exercise(
-    "Each weight is judged on its own, so the result is a model that no client has sent. Whoever "
-    "stays inside the range of the others is never cut."
+    "Each weight is judged on its own, so the result is a model that no client has sent. "
+    "Whoever stays inside the range of the others is never cut.",
+    hints=[
+        "Each weight is a column. Sort every column on its own, whoever the values came from.",
+        (
+            "How many are cut at each end? beta times the clients, rounded down. If that is 0, "
+            "nothing is cut."
+        ),
+        ("Beware of slices that end at minus 0; count the end from the number of clients instead."),
+    ],
 )
 def check_trimmed_mean(function):
     """Exercise 1."""
@@ -52,7 +60,18 @@ def check_trimmed_mean(function):
 
 @exercise(
     "Four liars who send the same update are each other's nearest neighbours: three of the "
-    "distances that count for them are 0."
+    "distances that count for them are 0.",
+    hints=[
+        (
+            "Make the matrix of all squared distances first: updates[:, None] - updates[None] has"
+            " all differences."
+        ),
+        (
+            "Sort each row. Its first entry is the client's distance to itself, 0: that is no "
+            "neighbour."
+        ),
+        "Add up the n - f - 2 entries that follow the first.",
+    ],
 )
 def check_krum_scores(function):
     """Exercise 2."""
@@ -90,8 +109,19 @@ def check_krum_scores(function):
 
 
 @exercise(
-    "These are promises about clients that draw from one pot. Among unlike clients even the honest "
-    "ones look like liars, and no count of heads repairs that."
+    "These are promises about clients that draw from one pot. Among unlike clients even the "
+    "honest ones look like liars, and no count of heads repairs that.",
+    hints=[
+        (
+            "Take the rule's condition from the table, n at least so many f and a bit, and solve "
+            "it for f."
+        ),
+        (
+            "Liars are whole, so round down; and with few clients the result may fall below the "
+            "least there can be."
+        ),
+        "An average has no condition to solve: one liar suffices.",
+    ],
 )
 def check_tolerated_liars(function):
     """Exercise 3."""

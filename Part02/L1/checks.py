@@ -5,7 +5,17 @@ import numpy as np
 from utils.lesson import exercise
 
 
-@exercise("Real texts need no more than this: a vector of weighted word counts for each.")
+@exercise(
+    "Real texts need no more than this: a vector of weighted word counts for each.",
+    hints=[
+        (
+            "A matrix times a vector gives all products at once. Which lengths must they be "
+            "divided by, and which length can be left out?"
+        ),
+        "An empty record has length 0. Divide it by something harmless instead (np.where).",
+        "np.argsort sorts from small to large; the nearest has the largest cosine.",
+    ],
+)
 def check_nearest(function):
     """Exercise 1."""
     records = np.array(
@@ -47,7 +57,19 @@ def check_nearest(function):
     return None
 
 
-@exercise("With three neighbours of three departments, the vote is the nearest one's word.")
+@exercise(
+    "With three neighbours of three departments, the vote is the nearest one's word.",
+    hints=[
+        (
+            "Count the labels first (collections.Counter does it), then look whether several "
+            "share the first place."
+        ),
+        (
+            "Of labels that share the first place, take the one that comes first in the list. "
+            "(Counter keeps the order in which it met them.)"
+        ),
+    ],
+)
 def check_vote(function):
     """Exercise 2."""
     cases = [
@@ -69,7 +91,23 @@ def check_vote(function):
     return None
 
 
-@exercise("Less leaves, more work stays: a clinic that runs the model itself gives nothing away.")
+@exercise(
+    "Less leaves, more work stays: a clinic that runs the model itself gives nothing away.",
+    hints=[
+        (
+            "Two questions: what does the method need of the clinic's data, and who holds the "
+            "model that is asked?"
+        ),
+        (
+            "If somebody else runs the model, each question leaves, whatever else does. If the "
+            "clinic does, which one method still sends something?"
+        ),
+        (
+            "Write down for each method what it gives away at a stranger's, in sets; `|` adds the"
+            " question, `&` keeps only what leaves from home."
+        ),
+    ],
+)
 def check_leaves(function):
     """Exercise 3."""
     methods = {

@@ -6,7 +6,19 @@ from utils.lesson import exercise
 from utils.randomness import random_stream
 
 
-@exercise("So an adapter grows with the layers' width, not with its square.")
+@exercise(
+    "So an adapter grows with the layers' width, not with its square.",
+    hints=[
+        (
+            "Draw one layer: A turns inputs into rank numbers, B turns these into outputs. How "
+            "many numbers has each matrix?"
+        ),
+        (
+            "Both grow with rank, one with the inputs, the other with the outputs; add them up "
+            "over all layers."
+        ),
+    ],
+)
 def check_lora_size(function):
     """Exercise 1."""
     for shapes, rank in (([(576, 576), (576, 192)] * 30, 8), ([(10, 3)], 2), ([], 4)):
@@ -25,7 +37,14 @@ def check_lora_size(function):
     return None
 
 
-@exercise("The adapter is now part of the model, which is as fast as before.")
+@exercise(
+    "The adapter is now part of the model, which is as fast as before.",
+    hints=[
+        "What does the layer with its adapter compute for x? Write it as one matrix times x.",
+        "The product of B and A has the shape of the weight. In which order do they stand?",
+        "It is scaled by alpha over rank; the rank is the number of rows of A.",
+    ],
+)
 def check_merge(function):
     """Exercise 2."""
     with random_stream("merge exercise"):
@@ -48,7 +67,16 @@ def check_merge(function):
     return f"The largest difference from the right answer is {(answer - right).abs().max():.2g}."
 
 
-@exercise("Names are weighed whole: what follows from a name's first token costs it nothing.")
+@exercise(
+    "Names are weighed whole: what follows from a name's first token costs it nothing.",
+    hints=[
+        (
+            "A token's loss is minus the logarithm of its probability. What do you do with "
+            "losses, if probabilities are multiplied?"
+        ),
+        ("One number for each label, the sum of its losses. The likeliest label has the smallest."),
+    ],
+)
 def check_choice(function):
     """Exercise 3."""
     cases = [

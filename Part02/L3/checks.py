@@ -8,7 +8,23 @@ from utils.lesson import exercise
 from utils.randomness import random_stream
 
 
-@exercise("Twenty clinics with rank 8 would need rank 160: exact, but no longer small.")
+@exercise(
+    "Twenty clinics with rank 8 would need rank 160: exact, but no longer small.",
+    hints=[
+        (
+            "Two clinics: B1·A1 + B2·A2 is one product of wider and taller matrices. Which way do"
+            " they stand beside one another?"
+        ),
+        (
+            "Put the Bs side by side (more columns), the As on top of one another (more rows): "
+            "torch.cat with the right dim."
+        ),
+        (
+            "That makes the sum of the products. Divide one of the two factors, not both, to make"
+            " it the mean."
+        ),
+    ],
+)
 def check_stack(function):
     """Exercise 1."""
     with random_stream("stack exercise"):
@@ -38,7 +54,18 @@ def check_stack(function):
 
 
 @exercise(
-    "Guarantees come with numbers of people: that is why phones have them and clinics rarely."
+    "Guarantees come with numbers of people: that is why phones have them and clinics rarely.",
+    hints=[
+        (
+            "First the cohort: the noise on the *sum* stays z·S. On the average it is that, over "
+            "the number of clinics in the cohort."
+        ),
+        (
+            "To have `target` on the sum and the same noise on the average, the cohort must grow "
+            "as the noise does: by target over z."
+        ),
+        "A cohort is a share of all clinics: how many clinics does it take to draw it?",
+    ],
 )
 def check_clinics_needed(function):
     """Exercise 2."""
@@ -59,7 +86,16 @@ def check_clinics_needed(function):
     return None
 
 
-@exercise("A whole federated fine-tuning may cost less than one photo.")
+@exercise(
+    "A whole federated fine-tuning may cost less than one photo.",
+    hints=[
+        "How many bytes has one message? A byte has 8 bits.",
+        (
+            "Each clinic of the cohort gets one message a round and sends one; then count all "
+            "rounds, in millions."
+        ),
+    ],
+)
 def check_run_megabytes(function):
     """Exercise 3."""
     for settings in ((153_600, 32, 4, 8), (61_440, 4, 10, 3)):

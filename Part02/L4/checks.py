@@ -7,7 +7,19 @@ import numpy as np
 from utils.lesson import exercise
 
 
-@exercise("Common words are easy for every model; the surprising ones tell members apart.")
+@exercise(
+    "Common words are easy for every model; the surprising ones tell members apart.",
+    hints=[
+        (
+            "Sort the log-probabilities: the least likely tokens have the smallest, that is the "
+            "most negative."
+        ),
+        (
+            "How many of them? The share k of all, rounded down, but at least one. Then their "
+            "mean, with its sign."
+        ),
+    ],
+)
 def check_min_k(function):
     """Exercise 1."""
     draw = np.random.default_rng(0)
@@ -36,7 +48,19 @@ def check_min_k(function):
     return None
 
 
-@exercise("With n candidates the most that can be shown is log2(n) bits.")
+@exercise(
+    "With n candidates the most that can be shown is log2(n) bits.",
+    hints=[
+        (
+            "The rank: how many others cost the model no more than the secret does? Rank 1 is the"
+            " best."
+        ),
+        (
+            "The candidates are the others *and* the secret. And a logarithm to the base 2 gives "
+            "bits."
+        ),
+    ],
+)
 def check_exposure(function):
     """Exercise 2."""
     others = np.array([5.0, 7.0, 9.0, 6.0, 8.0, 10.0, 11.0])
@@ -59,7 +83,19 @@ def check_exposure(function):
     return None
 
 
-@exercise("And you would say to whom it applies: evidence from this attack, or a guarantee.")
+@exercise(
+    "And you would say to whom it applies: evidence from this attack, or a guarantee.",
+    hints=[
+        (
+            "Two steps: throw out what costs more than the budget, then look for the least "
+            "exposed of the rest."
+        ),
+        (
+            "min takes key=…; a pair as key compares the second number only where the first are "
+            "equal. What if nothing is left?"
+        ),
+    ],
+)
 def check_defence(function):
     """Exercise 3."""
     rows = [
@@ -85,7 +121,17 @@ def check_defence(function):
     return None
 
 
-@exercise("So remove duplicates before you promise anything.")
+@exercise(
+    "So remove duplicates before you promise anything.",
+    hints=[
+        "Epsilon is the easy half: every copy adds as much.",
+        (
+            "For delta, go copy by copy, beginning with 0: what does one more copy do to the "
+            "delta so far?"
+        ),
+        "Each further copy multiplies the delta so far by e^ε, and then adds its own.",
+    ],
+)
 def check_group_epsilon(function):
     """Exercise 1."""
     for epsilon, delta, copies in ((1.0, 1e-5, 1), (1.0, 1e-5, 3), (0.5, 1e-6, 6), (4.0, 1e-4, 6)):
@@ -111,7 +157,23 @@ def check_group_epsilon(function):
 # L4_more_encryption ------------------------------------------------------------------------------
 
 
-@exercise("Any other points of the polynomial give the same; one fewer would fit every secret.")
+@exercise(
+    "Any other points of the polynomial give the same; one fewer would fit every secret.",
+    hints=[
+        (
+            "Lagrange: the value at 0 is a sum over the shares, each y times a factor. The factor"
+            " is 1 at its own x, and 0 at the others'."
+        ),
+        (
+            "The factor is a product over the *other* shares: their x, over the difference "
+            "between their x and this one."
+        ),
+        (
+            "Modulo a prime one does not divide: multiply by pow(difference, -1, prime), and take"
+            " the sum modulo the prime in the end."
+        ),
+    ],
+)
 def check_open_secret(function):
     """Exercise 1."""
     draw = np.random.default_rng(0)
@@ -136,7 +198,19 @@ def check_open_secret(function):
     return None
 
 
-@exercise("If nobody drops out, the sum has more noise than it needs: the price of the promise.")
+@exercise(
+    "If nobody drops out, the sum has more noise than it needs: the price of the promise.",
+    hints=[
+        (
+            "The whole noise has standard deviation z times the norm. What of independent noises "
+            "adds up: deviations or variances?"
+        ),
+        (
+            "`needed` shares of variance v make a variance of `needed` times v. Solve for the "
+            "deviation of one."
+        ),
+    ],
+)
 def check_noise_share(function):
     """Exercise 2."""
     for z, norm, needed in ((1.0, 3.0, 4), (0.5, 4.0, 14), (3.0, 1.0, 100)):

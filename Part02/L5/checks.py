@@ -14,8 +14,16 @@ _MACHINES = {  # CPUs, GPUs, CPUs a client, GPUs a client: clients at a time
 
 
 @exercise(
-    "So a client that asks for two CPUs of two is alone, and one that asks for 0.3 of a GPU "
-    "has two beside it: what is left of each GPU serves nobody."
+    "So a client that asks for two CPUs of two is alone, and one that asks for 0.3 of a GPU has"
+    " two beside it: what is left of each GPU serves nobody.",
+    hints=[
+        "Without GPUs only the CPUs count: how many whole clients fit?",
+        (
+            "With GPUs, whichever runs out first decides. How many clients fit on *one* GPU, if a"
+            " share may not straddle two?"
+        ),
+        "Round down for each GPU first, then multiply by their number.",
+    ],
 )
 def check_clients_at_a_time(function):
     """Exercise 1."""
@@ -35,7 +43,20 @@ def check_clients_at_a_time(function):
     return None
 
 
-@exercise("Two levels of a thousand each serve a million: nobody handles more than a thousand.")
+@exercise(
+    "Two levels of a thousand each serve a million: nobody handles more than a thousand.",
+    hints=[
+        (
+            "Start at the bottom: how many servers does the first level need, if each takes "
+            "at_most clients? Round up."
+        ),
+        (
+            "These servers are the clients of the next level. Go on until one server can take "
+            "all, and count the levels."
+        ),
+        ("Rounding up with whole numbers: minus (minus a // b). A logarithm is not exact enough."),
+    ],
+)
 def check_levels(function):
     """Exercise 2."""
     for clients, at_most, right in (

@@ -32,7 +32,8 @@ def as_a_kernel(monkeypatch):
     yield
     os.chdir(here)
     sys.path[:] = path
-    sys.modules.pop("checks", None)
+    for own in ("checks", "self_test"):
+        sys.modules.pop(own, None)
     torch.set_num_threads(threads)
     plt.rcParams.update(style)
     plt.close("all")
@@ -41,7 +42,8 @@ def as_a_kernel(monkeypatch):
 def kernel_in(notebook: Path) -> dict:
     os.chdir(notebook.parent)
     sys.path.insert(0, "")
-    sys.modules.pop("checks", None)
+    for own in ("checks", "self_test"):
+        sys.modules.pop(own, None)
     return {"__name__": "__main__"}
 
 
