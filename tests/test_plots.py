@@ -307,3 +307,14 @@ def test_values_that_make_no_figure_are_named_and_no_figure_is_left_open():
         with pytest.raises(ValueError, match=said):
             wrong()
     assert not plt.get_fignums()
+
+
+def test_a_curves_label_stays_at_its_end_where_a_shared_axis_changes_later():
+    _, axes = plt.subplots(1, 2, sharey=True)
+    curves({"low": [0.0, 1.0]}, "first", x=[0, 1], ax=axes[0])
+    curves({"high": [0.0, 10.0]}, "second", x=[0, 1], ax=axes[1])
+    axes[0].figure.canvas.draw()
+    for ax, end in zip(axes, (1.0, 10.0), strict=True):
+        (label,) = ax.texts
+        at = (ax.transData + ax.transAxes.inverted()).transform((1, end))[1]
+        assert label.xy[1] == pytest.approx(at, abs=1e-6)

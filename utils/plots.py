@@ -209,20 +209,15 @@ def curves(
 
 
 def _label_ends(ax: Axes, ends: list[tuple[float, str, str, float]]) -> None:
-    """Names beside the lines' right ends, pushed apart within the axis, on any scale."""
-    ax.get_xlim(), ax.get_ylim()  # matplotlib settles the limits only when asked
-    to_fraction = ax.transData + ax.transAxes.inverted()
+    """Names beside the lines' right ends, pushed apart within the axis, on any scale.
+
+    They move along where the limits change later, as those of a shared axis do.
+    """
     ends = sorted(ends)
-    heights = [float(to_fraction.transform((x, y))[1]) for y, _, _, x in ends]
-    gap = 13 / (ax.get_position().height * ax.figure.get_figheight() * 72)  # 13 points
-    for i in range(len(ends)):
-        heights[i] = max(heights[i], heights[i - 1] + gap if i else 0)
-    for i, from_top in zip(reversed(range(len(ends))), range(len(ends)), strict=True):
-        heights[i] = min(heights[i], 1 - from_top * gap)
-    for height, (_, name, color, x) in zip(heights, ends, strict=True):
+    labels = [
         ax.annotate(
             name,
-            (x, height),
+            (x, 0),
             (8, 0),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
@@ -230,6 +225,23 @@ def _label_ends(ax: Axes, ends: list[tuple[float, str, str, float]]) -> None:
             va="center",
             annotation_clip=False,
         )
+        for _, name, color, x in ends
+    ]
+
+    def place(ax: Axes) -> None:
+        ax.get_xlim(), ax.get_ylim()  # matplotlib settles the limits only when asked
+        to_fraction = ax.transData + ax.transAxes.inverted()
+        heights = [float(to_fraction.transform((x, y))[1]) for y, _, _, x in ends]
+        gap = 13 / (ax.get_position().height * ax.figure.get_figheight() * 72)  # 13 points
+        for i in range(len(ends)):
+            heights[i] = max(heights[i], heights[i - 1] + gap if i else 0)
+        for i, from_top in zip(reversed(range(len(ends))), range(len(ends)), strict=True):
+            heights[i] = min(heights[i], 1 - from_top * gap)
+        for label, height in zip(labels, heights, strict=True):
+            label.xy = (label.xy[0], height)
+
+    place(ax)
+    ax.callbacks.connect("ylim_changed", place)
 
 
 def spread(

@@ -53,6 +53,26 @@ def model_in_place(old, average, velocity, beta, server_lr):
     return old, velocity
 
 
+def pooled_variance(answers):
+    n, total, squares = np.sum(answers, axis=0)
+    return squares / n - (total / n) ** 2
+
+
+def bisected(count_at_most, patients, low, high, share, width=0.25):
+    while high - low > width:
+        middle = (low + high) / 2
+        if count_at_most(middle) < share * patients:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def threshold(probabilities, sick, share):
+    of_the_sick = np.sort(probabilities[sick == 1])[::-1]
+    return of_the_sick[int(np.ceil(share * len(of_the_sick))) - 1]
+
+
 def own_accuracy(accuracies, counts):
     return (accuracies * counts).sum() / counts.sum()
 
@@ -217,6 +237,9 @@ RIGHT = {
     "L5.1": ("check_bill", seconds),
     "L5.2": ("check_rounding", round_at_random),
     "L5.3": ("check_top_k", top_k),
+    "L6.1": ("check_variance", pooled_variance),
+    "L6.2": ("check_quantile", bisected),
+    "L6.3": ("check_threshold", threshold),
     "L7.1": ("check_trimmed_mean", trimmed),
     "L7.1 a list": ("check_trimmed_mean", lambda u, beta: trimmed(u, beta).tolist()),
     "L7.2": ("check_krum_scores", krum),
@@ -602,6 +625,37 @@ WRONG = {
     ),
     "L5.3 memory in place": ("check_top_k", memory_in_place, "make new ones"),
     "L5.3 sent only": ("check_top_k", lambda *a: top_k(*a)[0], "Return two vectors"),
+    "L6.1 mean of variances": (
+        "check_variance",
+        lambda a: np.mean([q / n - (t / n) ** 2 for n, t, q in a]),
+        "mean of the hospitals' own",
+    ),
+    "L6.1 weighted": (
+        "check_variance",
+        lambda a: sum(q - t * t / n for n, t, q in a) / sum(n for n, _, _ in a),
+        "means differ, too",
+    ),
+    "L6.1 deviation": ("check_variance", lambda a: pooled_variance(a) ** 0.5, "deviation"),
+    "L6.1 sample": ("check_variance", lambda a: pooled_variance(a) * 250 / 249, "one less"),
+    "L6.1 wrong": ("check_variance", lambda a: 1.0, "you return 1.00"),
+    "L6.2 not asked": ("check_quantile", lambda c, n, low, high, s: 54.0, "call count_at_most"),
+    "L6.2 wrong way": (
+        "check_quantile",
+        lambda c, n, low, high, s: bisected(lambda x: n - c(x), n, low, high, s),
+        "go on above it",
+    ),
+    "L6.2 step by step": (
+        "check_quantile",
+        lambda c, n, low, high, s: next(x for x in np.arange(low, high, 0.25) if c(x) >= s * n),
+        "You asked",
+    ),
+    "L6.3 none": ("check_threshold", lambda p, s, share: 0.0, "8 patients are sent"),
+    "L6.3 half": ("check_threshold", lambda p, s, share: 0.5, "of the sick are found"),
+    "L6.3 quantile of all": (
+        "check_threshold",
+        lambda p, s, share: np.quantile(p, 1 - share),
+        "patients are sent",
+    ),
     "L7.1 only the highest": (
         "check_trimmed_mean",
         lambda u, beta: np.sort(u, axis=0)[: len(u) - int(beta * len(u))].mean(axis=0),

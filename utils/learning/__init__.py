@@ -7,13 +7,14 @@ from utils.learning.evaluation import (
     evaluate,
     predict,
 )
-from utils.learning.models import DigitClassifier, DigitCNN
+from utils.learning.models import DigitClassifier, DigitCNN, VoiceNet
 from utils.learning.training import train, train_classifier
 
 __all__ = [
     "DigitCNN",
     "DigitClassifier",
     "Score",
+    "VoiceNet",
     "confusion_matrix",
     "ensemble_accuracy",
     "evaluate",

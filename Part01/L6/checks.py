@@ -1,0 +1,87 @@
+"""Checks of the exercises in L6."""
+
+import numpy as np
+
+from utils.lesson import exercise
+
+
+@exercise(
+    "Counts and sums add up, variances do not. Far from 0, the difference of two large numbers "
+    "loses digits: hospitals would agree on a rough mean first, and send deviations from it."
+)
+def check_variance(function):
+    """Exercise 1."""
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(mean, 5, size) for mean, size in ((130, 40), (150, 10), (120, 200))]
+    answers = [(len(x), x.sum(), (x**2).sum()) for x in parts]
+    found, right = float(function(answers)), np.concatenate(parts).var()
+    own = [x.var() for x in parts]
+    if abs(found - right) <= 1e-6 * right:
+        return None
+    hints = {
+        np.mean(own): "This is the mean of the hospitals' own variances; what lies between their "
+        "means is missing.",
+        np.average(own, weights=[40, 10, 200]): "The hospitals' means differ, too: add up counts, "
+        "sums and squares first.",
+        np.sqrt(right): "This is the standard deviation; its square is asked for.",
+        right * 250 / 249: "Divide by the number of patients, not by one less.",
+    }
+    for value, hint in hints.items():
+        if abs(found - value) <= 1e-6 * value:
+            return hint
+    return f"Three hospitals' patients have a variance of {right:.2f}; you return {found:.2f}."
+
+
+@exercise(
+    "Each question halves what is left: ten find a cholesterol to a milligram. Under differential "
+    "privacy each of them costs; a histogram with noise answers all quantiles for one."
+)
+def check_quantile(function):
+    """Exercise 2."""
+    values = np.random.default_rng(0).normal(54, 9, 501).clip(28, 77)
+    for share in (0.5, 0.9):
+        asked = []
+
+        def count_at_most(limit, asked=asked):
+            asked.append(limit)
+            return int((values <= limit).sum())
+
+        found, right = function(count_at_most, 501, 0.0, 100.0, share), np.quantile(values, share)
+        if not asked:
+            return (
+                "Ask: call count_at_most(limit), which returns how many patients have at most that."
+            )
+        if abs(found - right) > 0.5:
+            return (
+                f"{share:.0%} of the patients have at most {right:.1f}; you return {found:.1f}. "
+                "If fewer than that share of the 501 have at most the middle, go on above it."
+            )
+        if len(asked) > 25:
+            return f"You asked {len(asked)} times; halving the range needs about ten questions."
+    return None
+
+
+@exercise(
+    "In Switzerland such a threshold sends nearly everybody, and must: who is sick nine times in "
+    "ten is not ruled out by 18 numbers. What to do about it is a doctor's question."
+)
+def check_threshold(function):
+    """Exercise 3."""
+    probabilities = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
+    sick = np.array([1, 1, 0, 1, 0, 1, 0, 0])
+    for share, right in ((1.0, 0.4), (0.75, 0.6), (0.7, 0.6), (0.5, 0.8)):
+        order = np.random.default_rng(1).permutation(8)
+        found = float(function(probabilities[order], sick[order], share))
+        caught = (probabilities[sick == 1] >= found).mean()
+        if caught < share:
+            return (
+                f"At your threshold of {found:.2f}, {caught:.0%} of the sick are found, and "
+                f"{share:.0%} should be."
+            )
+        if found < right - 1e-9:
+            sent = int((probabilities >= found).sum())
+            return (
+                f"At {found:.2f}, {sent} patients are sent; {right:.2f} finds {share:.0%} of the "
+                f"sick as well, and sends {int((probabilities >= right).sum())}."
+            )
+    return None
