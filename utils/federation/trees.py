@@ -59,9 +59,9 @@ def check_trees(
                 "its model is not like the one that was sent: "
                 + ", ".join(f"{n} is {found.get(n)}, not {want.get(n)}" for n in named)
             )
+    except InvalidUpdateError:
+        raise
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if isinstance(error, InvalidUpdateError):
-            raise
         raise InvalidUpdateError(
             f"its JSON is no XGBoost model of trees ({type(error).__name__}: {str(error)[:80]})"
         ) from error
