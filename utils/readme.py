@@ -6,6 +6,7 @@ tells ``start_lesson``, and what one will see is the headline that it printed wh
 
 import ast
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,24 @@ BEGIN, END = "<!-- lessons: written by make notebooks -->", "<!-- end of lessons
 _COLUMNS = "| {} | the question it answers | minutes* | what you will see |\n|---|---|---|---|\n"
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a notebook says of itself: see the head of this module."""
+
+    path: Path  # relative to the repository's root
+    part: int
+    number: str  # "L3"
+    name: str
+    question: str
+    minutes: str  # in quarters, "2¾"
+    headline: str
+
+    @property
+    def further(self) -> bool:
+        """Whether it goes further than its lesson's core."""
+        return "_more_" in self.path.stem
+
+
 def headline_of(notebook: nbformat.NotebookNode) -> str:
     """What a notebook printed last by ``headline``; empty if it printed none."""
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
@@ -24,8 +43,8 @@ def headline_of(notebook: nbformat.NotebookNode) -> str:
     return told[-1] if told else ""
 
 
-def lesson_tables(root: Path) -> str:
-    """Two tables in Markdown: the lessons, and what goes further.
+def read_lessons(root: Path) -> list[Lesson]:
+    """All lessons and what goes further, in order; no solutions.
 
     Args:
         root: the folder with ``Part01`` and ``Part02``, whose notebooks are executed.
@@ -34,10 +53,21 @@ def lesson_tables(root: Path) -> str:
         ValueError: if a lesson has no question in bold, no minutes or no headline.
     """
     paths = sorted(root.glob("Part0*/L*/L*.ipynb"))
-    read = [path for path in paths if not path.stem.endswith("_solutions")]
-    more = [path for path in read if "_more_" in path.stem]
-    lessons = "".join(_row(path, root) for path in read if path not in more)
-    further = "".join(_row(path, root) for path in more)
+    return [_read(path, root) for path in paths if not path.stem.endswith("_solutions")]
+
+
+def lesson_tables(root: Path) -> str:
+    """Two tables in Markdown: the lessons, and what goes further.
+
+    Args:
+        root: as for ``read_lessons``.
+
+    Raises:
+        ValueError: if a lesson lacks a part, as in ``read_lessons``.
+    """
+    read = read_lessons(root)
+    lessons = "".join(_row(lesson) for lesson in read if not lesson.further)
+    further = "".join(_row(lesson) for lesson in read if lesson.further)
     return (
         f"{BEGIN}\n\n{_COLUMNS.format('lesson')}{lessons}\nSome lessons go further, in notebooks "
         f"of their own, each on one question:\n\n{_COLUMNS.format('further on')}{further}\n{END}"
@@ -70,9 +100,9 @@ def write_lessons(readme: Path) -> bool:
     return True
 
 
-def _row(path: Path, root: Path) -> str:
+def _read(path: Path, root: Path) -> Lesson:
     notebook = nbformat.read(path, as_version=4)
-    where = path.relative_to(root).as_posix()
+    where = path.relative_to(root)
     opening = notebook.cells[0].source
     title = re.match(r"# (L\d+),? (.+)", opening)
     question = re.search(r"\*\*((?:[^*]|\*(?!\*))+\?)\*\*", opening)
@@ -81,11 +111,22 @@ def _row(path: Path, root: Path) -> str:
     parts = {"title": title, "question in bold": question, "minutes": minutes, "headline": seen}
     missing = [name for name, part in parts.items() if not part]
     if missing:
-        raise ValueError(f"{where} has no {' and no '.join(missing)}")
-    part, lesson = f"Part {int(path.parts[-3][-2:])}", title[1]
-    name = title[2].removeprefix("more: ")
-    cells = f"[{part}, {lesson}]({where}) {name}", question[1], _quarters(minutes), seen
-    return f"| {' | '.join(' '.join(cell.replace('|', '&#124;').split()) for cell in cells)} |\n"
+        raise ValueError(f"{where.as_posix()} has no {' and no '.join(missing)}")
+    return Lesson(
+        path=where,
+        part=int(where.parts[0].removeprefix("Part")),
+        number=title[1],
+        name=" ".join(title[2].removeprefix("more: ").split()),
+        question=" ".join(question[1].split()),
+        minutes=_quarters(minutes),
+        headline=" ".join(seen.split()),
+    )
+
+
+def _row(lesson: Lesson) -> str:
+    link = f"[Part {lesson.part}, {lesson.number}]({lesson.path.as_posix()}) {lesson.name}"
+    cells = link, lesson.question, lesson.minutes, lesson.headline
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
 
 
 def _minutes(notebook: nbformat.NotebookNode) -> float | None:

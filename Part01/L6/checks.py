@@ -3,9 +3,14 @@
 import hashlib
 
 import numpy as np
+import torch
 from cryptography.hazmat.primitives.asymmetric import x25519
+from torch.utils.data import TensorDataset
 
+from utils.data import as_tensors, load_voices
+from utils.learning import VoiceNet, train
 from utils.lesson import exercise
+from utils.randomness import random_stream
 
 
 @exercise(
@@ -87,6 +92,33 @@ def check_threshold(function):
                 f"At {found:.2f}, {sent} patients are sent; {right:.2f} finds {share:.0%} of the "
                 f"sick as well, and sends {int((probabilities >= right).sum())}."
             )
+    return None
+
+
+@exercise(
+    "The sign of one number gives the owner away, before any inversion. A sum over many phones, "
+    "with noise (L4), is what hides a phone; freezing the class layer alone is not."
+)
+def check_whose_phone(function):
+    """Exercise of L6_more_speech: nine phones' VoiceNets, and who trained them."""
+    recordings, _ = as_tensors(load_voices()[0])
+    with random_stream("whose phone"):
+        for owner, lr in zip((4, 0, 8, 2, 5), (0.3, 0.01, 0.1, 1.0, 0.03), strict=True):
+            model = VoiceNet()
+            torch.nn.init.normal_(model.classifier.bias)  # as after some rounds
+            received = {name: value.clone() for name, value in model.state_dict().items()}
+            own = recordings[30 * owner : 30 * owner + 30]
+            train(model, TensorDataset(own, torch.full((30,), owner)), lr=lr, momentum=0.0)
+            trained = {name: value.clone() for name, value in model.state_dict().items()}
+            highest = int(trained["classifier.bias"].argmax())
+            answer = function(received, trained)
+            if np.ndim(answer) != 0 or int(answer) != answer:
+                return f"Return one speaker's number, 0 to 8; you return {answer}."
+            if answer == owner:
+                continue
+            if answer == highest:
+                return "A bias may be high from earlier rounds; look at how it changed."
+            return f"Phone {owner} (rate {lr}) trained this model; you return {int(answer)}."
     return None
 
 

@@ -104,36 +104,33 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Linear(16, 1))
 
 
-def predictor(model: nn.Module, scale: Scale, shift: float = 0.0) -> Predictor:
-    """From patients to their probabilities of being sick.
-
-    Args:
-        model: its one output is the log-odds.
-        scale: of the patients' numbers.
-        shift: added to the log-odds.
-    """
+def predictor(model: nn.Module, scale: Scale) -> Predictor:
+    """From patients to their probabilities of being sick, of a model that gives log-odds."""
 
     def predict(patients: pd.DataFrame) -> np.ndarray:
         with torch.no_grad():
-            return (model(encode(patients, scale))[:, 0] + shift).sigmoid().numpy()
+            return model(encode(patients, scale))[:, 0].sigmoid().numpy()
 
     return predict
 
 
 def cross_validated(
-    fit: Callable[[dict[str, pd.DataFrame], int], Mapping[str, Predictor]], seeds: Sequence[int]
+    fit: Callable[[dict[str, pd.DataFrame], int], Mapping[str, Predictor]],
+    seeds: Sequence[int],
+    hospitals: Mapping[str, pd.DataFrame] | None = None,
 ) -> dict[str, np.ndarray]:
     """Predictions for every patient, by models that were trained without that patient.
 
     Args:
         fit: from the training patients of each hospital and a seed to a predictor for each
             hospital, which gives each of its patients a probability of being sick.
-        seeds: one set of five folds each.
+        seeds: one random split into five folds each.
+        hospitals: the patients by hospital; by default ``repaired()``.
 
     Returns:
         For each hospital the probabilities, ``(seeds, patients)``.
     """
-    hospitals = repaired()
+    hospitals = repaired() if hospitals is None else hospitals
     found = {name: np.full((len(seeds), len(p)), np.nan) for name, p in hospitals.items()}
     for row, seed in enumerate(seeds):
         folds = {name: fold_of(patients, seed) for name, patients in hospitals.items()}
@@ -153,7 +150,8 @@ class Estimate(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        value, low, high = (round(x, 2) + 0.0 for x in self)  # no minus before a zero
+        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def auc(probabilities: np.ndarray, sick: np.ndarray) -> np.ndarray:
@@ -189,8 +187,10 @@ def estimate(
 ) -> Estimate:
     """A measure at one hospital, averaged over seeds, with a 95% interval over patients.
 
-    The patients are drawn again a thousand times, the sick and the healthy apart (bootstrap);
-    with ``minus`` both predictions are measured on the same draws: a difference in pairs.
+    The patients are drawn again a thousand times (bootstrap); for the AUC the sick and the
+    healthy apart, so that there are some of either. With ``minus`` both predictions are measured
+    on the same draws: a difference in pairs. What another training would have changed is not in
+    the interval.
 
     Args:
         measure: ``auc``, ``brier`` or ``excess``.
@@ -201,15 +201,22 @@ def estimate(
     sick = repaired()[hospital]["sick"].to_numpy()
     rng = np.random.default_rng(0)
     groups = [np.flatnonzero(sick == value) for value in (0, 1)]
+    groups = groups if measure is auc else [np.arange(len(sick))]
     draws = np.hstack([rng.choice(group, (RESAMPLES, len(group))) for group in groups])
 
     def measured(chosen: np.ndarray, outcome: np.ndarray) -> np.ndarray:
         found = measure(probabilities[:, chosen], outcome).mean(axis=0)
         return found if minus is None else found - measure(minus[:, chosen], outcome).mean(axis=0)
 
-    again = measured(draws, sick[draws[0]])  # healthy first, then sick, in each draw
+    # drawn apart, the healthy come first in each draw, and then the sick
+    again = measured(draws, sick[draws[0]] if measure is auc else sick[draws])
     value = measured(np.arange(len(sick)), sick)
     return Estimate(float(value), *np.quantile(again, [0.025, 0.975]))
+
+
+def score(measure: Measure, hospital: str, probabilities: np.ndarray) -> float:
+    """A measure at one hospital, averaged over seeds: ``estimate`` without the interval."""
+    return float(measure(probabilities, repaired()[hospital]["sick"].to_numpy()).mean())
 
 
 def by_hospital(
@@ -246,7 +253,8 @@ def ask(client_app: ClientApp, question: Mapping | None = None) -> dict[str, Rec
     def main(grid, context):
         nodes, content = grid.get_node_ids(), RecordDict({"config": ConfigRecord(question or {})})
         messages = [Message(content, node, message_type="query") for node in nodes]
-        answers.extend(reply.content for reply in grid.send_and_receive(messages))
+        found = {r.metadata.src_node_id: r.content for r in grid.send_and_receive(messages)}
+        answers.extend(found[node] for node in nodes)
 
     simulate(server_app, client_app, len(HOSPITALS), progress=False)
     return dict(zip(HOSPITALS, answers, strict=True))

@@ -83,6 +83,10 @@ def own_accuracy(accuracies, counts):
     return (accuracies * counts).sum() / counts.sum()
 
 
+def whose_phone(received, trained):
+    return int((trained["classifier.bias"] - received["classifier.bias"]).argmax())
+
+
 def round_minutes(minutes, taken, deadline):
     return min(np.sort(minutes)[taken - 1], deadline)
 
@@ -244,6 +248,11 @@ RIGHT = {
     "L5.2": ("check_rounding", round_at_random),
     "L5.3": ("check_top_k", top_k),
     "L6.1": ("check_variance", pooled_variance),
+    "L6.speech": ("check_whose_phone", whose_phone),
+    "L6.speech by rows": (
+        "check_whose_phone",
+        lambda r, t: (t["classifier.weight"] - r["classifier.weight"]).sum(dim=1).argmax(),
+    ),
     "L6.2": ("check_quantile", bisected),
     "L6.3": ("check_threshold", threshold),
     "L6.columns": ("check_answer_for_counting", lambda p, s: sorted(masked(p, s))),
@@ -636,6 +645,21 @@ WRONG = {
     ),
     "L5.3 memory in place": ("check_top_k", memory_in_place, "make new ones"),
     "L5.3 sent only": ("check_top_k", lambda *a: top_k(*a)[0], "Return two vectors"),
+    "L6.speech highest": (
+        "check_whose_phone",
+        lambda r, t: t["classifier.bias"].argmax(),
+        "look at how it changed",
+    ),
+    "L6.speech next": (
+        "check_whose_phone",
+        lambda r, t: (whose_phone(r, t) + 1) % 9,
+        r"Phone 4 \(rate 0.3\)",
+    ),
+    "L6.speech all": (
+        "check_whose_phone",
+        lambda r, t: t["classifier.bias"] - r["classifier.bias"],
+        "one speaker's number",
+    ),
     "L6.1 mean of variances": (
         "check_variance",
         lambda a: np.mean([q / n - (t / n) ** 2 for n, t, q in a]),
