@@ -1,7 +1,10 @@
 """Checks of the exercises in L6."""
 
+import hashlib
+
 import numpy as np
 import torch
+from cryptography.hazmat.primitives.asymmetric import x25519
 from torch.utils.data import TensorDataset
 
 from utils.data import as_tensors, load_voices
@@ -136,4 +139,36 @@ def check_whose_phone(function):
             if answer == highest:
                 return "A bias may be high from earlier rounds; look at how it changed."
             return f"Phone {owner} (rate {lr}) trained this model; you return {int(answer)}."
+    return None
+
+
+@exercise(
+    "Sorted, or shuffled: the order is forgotten, and the count stays. Even a count tells: asked "
+    "with one patient less, it tells about that patient."
+)
+def check_answer_for_counting(function):
+    """L6_more_trees_and_columns."""
+    secret, other = bytes(range(32)), bytes(range(1, 33))
+    points = [hashlib.sha256(bytes([number])).digest() for number in range(40)]
+
+    def twice(given, by=secret):
+        key = x25519.X25519PrivateKey.from_private_bytes(by)
+        return [key.exchange(x25519.X25519PublicKey.from_public_bytes(p)) for p in given]
+
+    answers = [list(function(list(given), secret)) for given in (points, points[::-1])]
+    for given, answer in zip((points, points[::-1]), answers, strict=True):
+        if sorted(answer) == sorted(given):
+            return "These are the practice's own points; mask them by the hospital's secret, too."
+        if sorted(answer) != sorted(twice(given)):
+            return (
+                f"40 points came; the answer has {len(answer)}, and should be all of them masked "
+                "by the secret: masked(points, secret), in some order."
+            )
+        if answer == twice(given) or answer == twice(given)[::-1]:
+            return (
+                "In this order the practice can see which of its patients each point belongs to. "
+                "Make the order forget."
+            )
+    if list(function(points[:1], other)) != twice(points[:1], other):
+        return "With another secret, the answer should be masked by that one."
     return None

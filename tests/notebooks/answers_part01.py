@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import torch
+from cryptography.hazmat.primitives.asymmetric import x25519
 
 from utils.privacy import epsilon
 
@@ -71,6 +72,11 @@ def bisected(count_at_most, patients, low, high, share, width=0.25):
 def threshold(probabilities, sick, share):
     of_the_sick = np.sort(probabilities[sick == 1])[::-1]
     return of_the_sick[int(np.ceil(share * len(of_the_sick))) - 1]
+
+
+def masked(points, secret):
+    key = x25519.X25519PrivateKey.from_private_bytes(secret)
+    return [key.exchange(x25519.X25519PublicKey.from_public_bytes(point)) for point in points]
 
 
 def own_accuracy(accuracies, counts):
@@ -249,6 +255,11 @@ RIGHT = {
     ),
     "L6.2": ("check_quantile", bisected),
     "L6.3": ("check_threshold", threshold),
+    "L6.columns": ("check_answer_for_counting", lambda p, s: sorted(masked(p, s))),
+    "L6.columns shuffled": (
+        "check_answer_for_counting",
+        lambda p, s: [masked(p, s)[i] for i in np.random.default_rng().permutation(len(p))],
+    ),
     "L7.1": ("check_trimmed_mean", trimmed),
     "L7.1 a list": ("check_trimmed_mean", lambda u, beta: trimmed(u, beta).tolist()),
     "L7.2": ("check_krum_scores", krum),
@@ -679,6 +690,27 @@ WRONG = {
         "check_threshold",
         lambda p, s, share: np.quantile(p, 1 - share),
         "patients are sent",
+    ),
+    "L6.columns in order": ("check_answer_for_counting", masked, "In this order the practice"),
+    "L6.columns backwards": (
+        "check_answer_for_counting",
+        lambda p, s: masked(p, s)[::-1],
+        "In this order the practice",
+    ),
+    "L6.columns unmasked": (
+        "check_answer_for_counting",
+        lambda p, s: sorted(p),
+        "the practice's own points",
+    ),
+    "L6.columns half": (
+        "check_answer_for_counting",
+        lambda p, s: sorted(masked(p, s))[:20],
+        "the answer has 20",
+    ),
+    "L6.columns one secret": (
+        "check_answer_for_counting",
+        lambda p, s: sorted(masked(p, bytes(range(32)))),
+        "With another secret",
     ),
     "L7.1 only the highest": (
         "check_trimmed_mean",

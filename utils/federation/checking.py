@@ -4,6 +4,7 @@ On a simulator or on Flower's own network: ``strategy.start(checked(grid, strate
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from logging import WARNING
 
 import numpy as np
@@ -11,13 +12,14 @@ from flwr.app import ArrayRecord, Error, Message, RecordDict
 from flwr.common import log
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Result, Strategy
 
 from utils.arguments import shown
 from utils.federation.checkpoints import Checkpoints
 from utils.federation.failures import Failure, Failures, RoundFailedError
 from utils.federation.recording import GridAround, kind_of, round_of
 from utils.federation.records import as_record
+from utils.federation.trees import check_same_model, check_trees
 from utils.federation.updates import (
     InvalidUpdateError,
     check_alike,
@@ -32,7 +34,8 @@ def checked(grid: Grid, strategy: Strategy | None = None) -> "CheckedGrid":
 
     Args:
         grid: any Flower Grid.
-        strategy: the one that will aggregate; from it comes the name of the weight.
+        strategy: the one that will aggregate; from it comes the name of the weight, and whether
+            replies are boosted trees.
 
     Raises:
         ValueError: if that is no Grid, or no strategy.
@@ -42,8 +45,11 @@ def checked(grid: Grid, strategy: Strategy | None = None) -> "CheckedGrid":
     if not isinstance(grid, CheckedGrid):
         grid = CheckedGrid(grid)
     if strategy is not None:
-        keys = [getattr(layer, "weighted_by_key", None) for layer in layers_of(strategy)]
-        grid.weighted_by_key = keys[-1]
+        inner = layers_of(strategy)[-1]
+        grid.weighted_by_key = getattr(inner, "weighted_by_key", None)
+        grid.trees = isinstance(inner, FedXgbBagging | FedXgbCyclic)
+        bagging = isinstance(inner, FedXgbBagging)
+        grid.check = partial(check_trees, bagging=bagging) if grid.trees else check_update
     return grid
 
 
@@ -60,7 +66,7 @@ class CheckedGrid(GridAround):
     """One policy for a bad reply: refused by name, counted, and the round goes on.
 
     An error in place of a reply, a reply that never came, an update that ``check_update``
-    refuses, or one that cannot be averaged with the others becomes an error reply, a line
+    (or ``check_trees``) refuses, or one that does not fit the others becomes an error reply, a line
     of text and an entry in ``failures``. Where nothing is left of a round, it raises. A model
     that holds NaN is not sent out. An integer buffer that FedAvg averaged to floats goes out as
     integers again.
@@ -68,6 +74,8 @@ class CheckedGrid(GridAround):
     Attributes:
         failures: in order.
         weighted_by_key: name of the weight; None: nobody averages by weight.
+        check: what judges a reply by itself.
+        trees: whether replies are boosted trees.
         name_of: from a node id to what a client is called.
         tell: what is done with a failure's line of text.
         num_clients: how many there will ever be; None: more may join.
@@ -82,6 +90,8 @@ class CheckedGrid(GridAround):
         super().__init__(grid)
         self.failures = Failures()
         self.weighted_by_key: str | None = None
+        self.check: Callable = check_update
+        self.trees = False
         self.name_of: Callable[[int], int] = lambda node_id: node_id
         self.tell: Callable[[str], None] = lambda line: log(WARNING, line)
         self.num_clients: int | None = None
@@ -154,22 +164,24 @@ class CheckedGrid(GridAround):
             return _error(sent, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "no reply within the timeout")
         if reply.has_content():
             try:
-                check_update(sent, reply, self.weighted_by_key)
+                self.check(sent, reply, self.weighted_by_key)
             except InvalidUpdateError as error:
                 return _refused(sent, error)
         return reply
 
     def _refuse_misfits(self, pairs: list[tuple[Message, Message]]) -> None:
-        good = [i for i, (_, reply) in enumerate(pairs) if reply.has_content()]
-        if self.weighted_by_key is None or not good:
-            return
-        asked = pairs[good[0]][0]
-        if kind_of(asked) == "query" or not asked.content.array_records:
+        asked = pairs[0][0] if pairs else None
+        if self.weighted_by_key is None or not asked or not asked.content.array_records:
             return  # one without a model asks for no average
-        faults = check_alike([pairs[i][1] for i in good], self.weighted_by_key)
-        for position, fault in faults.items():
-            sent = pairs[good[position]][0]
-            pairs[good[position]] = sent, _refused(sent, fault)
+        if kind_of(asked) == "query":
+            return
+        comparisons = [partial(check_alike, weighted_by_key=self.weighted_by_key)]
+        comparisons += [check_same_model] if self.trees and kind_of(asked) == "train" else []
+        for compare in comparisons:
+            good = [i for i, (_, reply) in enumerate(pairs) if reply.has_content()]
+            for position, fault in compare([pairs[i][1] for i in good]).items():
+                sent = pairs[good[position]][0]
+                pairs[good[position]] = sent, _refused(sent, fault)
 
     def _failure(self, sent: Message, reply: Message) -> Failure:
         error, _, trace = (reply.error.reason or "unknown error").partition("\n\n")
