@@ -49,9 +49,10 @@ def check_variance(function):
     "Each question halves what is left: ten find a cholesterol to a milligram. Under differential "
     "privacy each of them costs; a histogram with noise answers all quantiles for one.",
     hints=[
-        "Ask for the middle between low and high. Do too few patients have at most that, or enough?",
-        "If too few, the value lies above the middle, which is the new low; otherwise the middle is "
-        "the new high. Go on until the two are half a unit apart.",
+        "Ask for the middle between low and high. Do too few patients have at most that, or "
+        "enough?",
+        "If too few, the value lies above the middle, which is the new low; otherwise the middle "
+        "is the new high. Go on until the two are half a unit apart.",
         "Too few means: fewer than the share times the number of patients.",
     ],
 )
@@ -144,7 +145,12 @@ def check_whose_phone(function):
 
 @exercise(
     "Sorted, or shuffled: the order is forgotten, and the count stays. Even a count tells: asked "
-    "with one patient less, it tells about that patient."
+    "with one patient less, it tells about that patient.",
+    hints=[
+        "The practice compares what comes back with the hospital's masked numbers. How does it "
+        "know which of its own patients a point belongs to?",
+        "By the place in the list. What can the hospital do to the list that keeps the count?",
+    ],
 )
 def check_answer_for_counting(function):
     """L6_more_trees_and_columns."""

@@ -13,7 +13,7 @@ self_test = SelfTest(
         },
     ),
     Question(
-        "A common model ranks a hospital's patients well, and its probabilities are too low. It needs",
+        "A common model ranks a hospital's patients well, with probabilities too low. It needs",
         right="an intercept of its own",
         because="A shift of all log-odds moves the mean and keeps the order.",
         wrong={
