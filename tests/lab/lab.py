@@ -67,6 +67,12 @@ class Lab:
     def errors(self) -> list[str]:
         return [text for text in self.said if not any(re.search(h, text) for h in HARMLESS)]
 
+    def bring_up(self, notebook: str) -> None:
+        """Click on a notebook's tab: a click elsewhere may bring another one to the front later."""
+        self.page.locator(".lm-TabBar-tabLabel", has_text=notebook).click()
+        label = "window.jupyterapp.shell.currentWidget?.title.label"
+        self.until(lambda: self.page.evaluate(label) == notebook, f"{notebook} in front")
+
     def menu(self, name: str, entry: str) -> None:
         self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile(f"^{name}$")).click()
         self.page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{entry}")).first.click()

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.skipif(
     browser_path() is None, reason="no Chromium here: 'make browser', or install one, to run this"
 )
 LESSON = "L1 Why federated learning"
+NOTEBOOK = "L1_why_federated_learning.ipynb"
 ANSWER = "my_missing = [{1, 3, 7}, {1, 3, 7}, {4, 6, 9}]\n\ncheck_missing_sets(my_missing)"
 
 
@@ -39,9 +40,11 @@ def test_it_opens_at_the_home_page_which_lists_the_lessons(lab):
 
 def test_a_link_opens_the_lesson_and_a_restart_in_the_middle_does_no_harm(lab, folder):
     lab.page.get_by_role("link", name=LESSON).first.click()
+    lab.bring_up(NOTEBOOK)
     lab.until(lambda: lab.sources()[0].startswith(f"# {LESSON}") and lab.idle(), "the lesson")
     lab.menu("Run", "Run All Cells")
-    lab.until(lambda: lab.counts()[5] is not None and lab.counts()[8] is None, "the middle")
+    lab.until(lambda: lab.counts()[-1] is None, "the beginning")
+    lab.until(lambda: lab.counts()[5] is not None, "the middle")
     lab.menu("Kernel", "Restart Kernel…")
     lab.page.locator(".jp-Dialog").get_by_role("button", name="Confirm Kernel Restart").click()
     lab.until(lambda: lab.idle(), "the kernel again")
@@ -56,6 +59,7 @@ def test_a_link_opens_the_lesson_and_a_restart_in_the_middle_does_no_harm(lab, f
 
 
 def test_an_exercise_reacts_and_gives_hints(lab):
+    lab.bring_up(NOTEBOOK)
     assert lab.said_by("check_missing_sets(").startswith("Not done yet")
     cell = lab.cell("check_missing_sets(my_missing)")
     lab.type_into(cell, "check_missing_sets.hint()")
@@ -65,6 +69,7 @@ def test_an_exercise_reacts_and_gives_hints(lab):
 
 
 def test_the_self_test_is_clicked_and_remembers_what_was_clicked(lab, folder):
+    lab.bring_up(NOTEBOOK)
     cell = lab.cell("from self_test import")
     option = cell.get_by_role("radio", name="almost never")
     option.click()
@@ -77,7 +82,7 @@ def test_the_self_test_is_clicked_and_remembers_what_was_clicked(lab, folder):
 
 
 def test_the_home_page_shows_what_was_done(lab):
-    lab.page.locator(".lm-TabBar-tabLabel", has_text="Home.ipynb").click()
+    lab.bring_up("Home.ipynb")
     lab.type_into(lab.cell("show()"), None)
     lab.page.get_by_role("cell", name="begun: 6 of 6 checkpoints, 1 of 4 exercises").wait_for()
     assert lab.page.get_by_role("cell", name="not begun").count() == 3
