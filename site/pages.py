@@ -25,6 +25,13 @@ SAID_AT_FIRST_SIGHT = (
     "A hospital keeps its images and sends only what training changed in its model. First row: the "
     "images. From the third row on: what the server reads off that update."
 )
+# The README's sections that say how to run the course.
+ON_THE_START_PAGE = (
+    "Five minutes to the first result",
+    "What runs where",
+    "Troubleshooting",
+    "Credits and licences",
+)
 THUMBNAIL_WIDTH = 480  # pixels
 
 
@@ -53,7 +60,8 @@ def landing(readme: str, lessons: list[Lesson], figures: dict[Path, list[Figure]
     title, promise = next(iter(sections_of(readme).items()))
     cores = [lesson for lesson in lessons if not lesson.further]
     opening = next((x for x in cores if x.path.parent.as_posix() == FIRST_SIGHT), cores[0])
-    promised, _, rest = promise.partition("\n\n")
+    promised, *rest = promise.split("\n\n")
+    rest = "\n\n".join(block for block in rest if not block.startswith("|"))  # it has its own
     text = [
         f"# {title}",
         promised,
@@ -116,8 +124,7 @@ def start(readme: str) -> str:
     """How to run it: the README's own sections, but for its tables of lessons."""
     readme = readme[: readme.index(BEGIN)] + readme[readme.index(END) + len(END) :]
     sections = sections_of(readme)
-    chosen = ("Start", "What runs where", "Troubleshooting", "Credits and licences")
-    told = [f"## {name}\n\n{sections[name]}" for name in chosen if name in sections]
+    told = [f"## {name}\n\n{sections[name]}" for name in ON_THE_START_PAGE if name in sections]
     return "\n\n".join(["# Run it yourself", *told]) + "\n"
 
 

@@ -137,7 +137,7 @@ def test_nbgrader_gives_a_right_submission_all_points_and_others_what_they_earne
         re.sub(r"(?m)^def (check_.*)$", r"def \1\n    return None\n", checks.read_text())
     )
     nbgrader(grading, "autograde", NAME, "--create")
-    assert scores(grading) == {"right": 3, "partly": 1, "cheat": 0}
+    assert scores(grading) == {"right": 3, "partly": 1, "cheat": 0}, errors(grading)
 
 
 def scores(folder: Path) -> dict[str, float]:
@@ -146,3 +146,14 @@ def scores(folder: Path) -> dict[str, float]:
         rows = list(csv.DictReader(file))
     assert {float(row["max_score"]) for row in rows} == {3}
     return {row["student_id"]: float(row["score"]) for row in rows}
+
+
+def errors(folder: Path) -> list[tuple]:
+    """What went wrong in the notebooks that were graded: student, error, what it said."""
+    return [
+        (path.parts[-3], output.ename, output.evalue)
+        for path in (folder / "autograded").glob("*/*/*.ipynb")
+        for cell in nbformat.read(path, as_version=4).cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]

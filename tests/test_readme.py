@@ -1,12 +1,21 @@
 """The README's tables say what the lessons say."""
 
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from utils.readme import BEGIN, END, lesson_tables, write_lessons
+from utils.readme import (
+    BEGIN,
+    END,
+    PICTURES,
+    lesson_tables,
+    picture,
+    write_lessons,
+    write_pictures,
+)
 
 ROOT = Path(__file__).parents[1]
 START = "start_lesson('Part 1, L1 Why', minutes=1.25, threads=1)"
@@ -71,3 +80,23 @@ def test_minutes_are_told_in_quarters(tmp_path, minutes, told):
     start = f"start_lesson('', minutes={minutes})"
     lesson(tmp_path, "Part01/L1/L1_why.ipynb", start=start)
     assert f"| {told} |" in lesson_tables(tmp_path)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_committed_picture_is_the_committed_notebooks_and_the_readme_shows_it_in_words(name):
+    assert (ROOT / name).read_bytes() == picture(ROOT, *PICTURES[name])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"\[!\[[^\]]{{40,}}\]\({name}\)\]\({PICTURES[name][0]}\)", readme)
+
+
+def test_pictures_are_written_once_and_a_missing_figure_is_named(tmp_path, monkeypatch):
+    drawn = [new_output("display_data", data={"image/png": "aGk="}) for _ in range(2)]
+    cells = [new_code_cell("", outputs=drawn[:1]), new_code_cell("", outputs=drawn[1:])]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "some.ipynb")
+    monkeypatch.setattr("utils.readme.PICTURES", {"figures/a.png": ("some.ipynb", 2)})
+    assert write_pictures(tmp_path) == ["figures/a.png"]
+    assert (tmp_path / "figures/a.png").read_bytes() == b"hi"
+    assert write_pictures(tmp_path) == []
+    for number in (0, 3):
+        with pytest.raises(ValueError, match=rf"some.ipynb has no figure {number}; it has 2"):
+            picture(tmp_path, "some.ipynb", number)

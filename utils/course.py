@@ -19,7 +19,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from utils.arguments import flag, text
 from utils.contents import headline_of
-from utils.readme import write_lessons
+from utils.readme import write_lessons, write_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -232,6 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif options.in_place:
         if write_lessons(ROOT / "README.md"):
             print("\nThe lessons' new headlines are in README.md")
+        write_pictures(ROOT)
     else:
         if progress:
             progress.clear()

@@ -1,11 +1,18 @@
-"""The README's tables of lessons, written from the lessons themselves by ``make notebooks``."""
+"""The README's tables and pictures, taken from the lessons themselves by ``make notebooks``."""
 
+import base64
 from pathlib import Path
+
+import nbformat
 
 from utils.contents import Lesson, read_lessons
 
 BEGIN, END = "<!-- lessons: written by make notebooks -->", "<!-- end of lessons -->"
 _COLUMNS = "| {} | the question it answers | minutes* | what you will see |\n|---|---|---|---|\n"
+PICTURES = {  # by file: the notebook, and which of its figures, from 1
+    "figures/update.png": ("Part01/L4/L4_data_privacy.ipynb", 2),
+    "figures/federated.png": ("Part02/L3/L3_federated_finetuning.ipynb", 3),
+}
 
 
 def lesson_tables(root: Path) -> str:
@@ -56,3 +63,46 @@ def _row(lesson: Lesson) -> str:
     link = f"[Part {lesson.part}, {lesson.number}]({lesson.path.as_posix()}) {lesson.name}"
     cells = link, lesson.question, lesson.minutes, lesson.headline
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
+
+
+def picture(root: Path, notebook: str, number: int) -> bytes:
+    """A figure of an executed notebook, as a PNG file's content.
+
+    Args:
+        root: the folder with ``Part01`` and ``Part02``.
+        notebook: its path in there.
+        number: of the figure, from 1.
+
+    Raises:
+        ValueError: if the notebook has no such figure.
+    """
+    cells = nbformat.read(root / notebook, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    drawn = [o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {})]
+    if not 1 <= number <= len(drawn):
+        raise ValueError(f"{notebook} has no figure {number}; it has {len(drawn)}")
+    return base64.b64decode(drawn[number - 1])
+
+
+def write_pictures(root: Path) -> list[str]:
+    """Put the README's pictures where it shows them from; each whole or not at all.
+
+    Args:
+        root: of the repository.
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        ValueError: if a notebook has no such figure.
+    """
+    changed = []
+    for name, (notebook, number) in PICTURES.items():
+        file, content = root / name, picture(root, notebook, number)
+        if not file.is_file() or file.read_bytes() != content:
+            file.parent.mkdir(exist_ok=True)
+            unfinished = file.with_name(f".unfinished-{file.name}")
+            unfinished.write_bytes(content)
+            unfinished.replace(file)
+            changed.append(name)
+    return changed

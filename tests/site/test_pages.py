@@ -136,7 +136,8 @@ def course(tmp_path):
     for name in ("LICENSE", "CITATION.cff", "pyproject.toml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     (tmp_path / "README.md").write_text(
-        "# Learn\n\nThe promise.\n\nThe rest.\n\n## Start\n\nmake lab\n\n"
+        "# Learn\n\nThe promise.\n\n| ![x](y) |\n|---|\n\nThe rest.\n\n"
+        "## Five minutes to the first result\n\nmake lab\n\n"
         f"## The course\n\n{BEGIN}x{END}"
     )
     add_lesson(tmp_path, "Part01/L1/L1_why.ipynb", "# L1 Why")
@@ -160,6 +161,7 @@ def test_the_pages_are_made_from_the_readme_and_the_lessons(course, tmp_path_fac
     index = (target / "index.md").read_text()
     assert index.index("The promise.") < index.index("L1 Why") < index.index("The rest.")
     assert "Why?" in index
+    assert "![x](y)" not in index
     assert "1 against 2" in index
     assert "make lab" in (target / "start.md").read_text()
     assert "\n## What runs where\n" in pages.start((ROOT / "README.md").read_text())

@@ -37,7 +37,7 @@ def load_hearts() -> dict[str, pd.DataFrame]:
     minute, under exercise), ``ST depression`` (mm, under exercise), ``vessels`` (large vessels
     seen by fluoroscopy, 0 to 3). Columns of words (NaN likewise): ``sex``, ``chest pain``,
     ``high blood sugar`` (above 120 mg/dl, fasting), ``resting ECG``, ``exercise pain``,
-    ``ST slope``, ``thallium scan``. And ``sick``: 1 if a vessel is narrowed by half or more.
+    ``ST slope``, ``thallium scan``. And ``sick``: 1 if a vessel is narrowed by more than half.
 
     Raises:
         ModuleNotFoundError, FileNotFoundError: if the package or its file is missing.
