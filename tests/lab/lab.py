@@ -63,7 +63,7 @@ class Lab:
 
     def __init__(self, page):
         self.page, self.said = page, []
-        page.set_default_timeout(300_000)  # other tests may use all cores
+        page.set_default_timeout(120_000)  # other tests may use all cores
         page.on("console", lambda m: m.type == "error" and self.said.append(m.text))
         page.on("pageerror", lambda error: self.said.append(str(error)))
 
@@ -124,7 +124,7 @@ class Lab:
             self.page.keyboard.insert_text(code)
         self.page.keyboard.press("Control+Enter")
 
-    def until(self, holds, what: str, seconds: float = 600) -> None:
+    def until(self, holds, what: str, seconds: float = 300) -> None:
         end = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > end:
