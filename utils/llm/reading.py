@@ -4,7 +4,6 @@ Only answers are scored, and logits are computed for their tokens only.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -125,34 +124,32 @@ def read_tree(
 
 
 def option_losses(llm: LLM, groups: Sequence[Sequence[Tokens]]) -> list[list[torch.Tensor]]:
-    """Cross-entropy of each answer token (nats), of groups of cards that share a prompt.
+    """Cross-entropy of each answer token (nats), of groups of cards, best with common beginnings.
 
-    What all prompts begin with is read once, too.
+    What cards begin with alike, prompts or answers, is read once.
     """
-    prompts = [cards[0].ids[: cards[0].answer_start] for cards in groups]
-    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
-    common = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
-    ids, parents, at, wanted = [], [], [], []
+    ids, parents, nodes = [], [], {}
+    predicted, wanted = {}, []  # after which node, once each; which token of which prediction
 
-    def grow(chain: Sequence[int], after: int) -> list[int]:
-        """Put tokens behind a node; where each one is predicted."""
-        before = [after, *range(len(ids), len(ids) + len(chain) - 1)]
-        parents.extend(before)
-        ids.extend(chain)
-        return before
+    def grow(after: int, token: int) -> int:
+        """The node of a token after another one's."""
+        if (after, token) not in nodes:
+            nodes[after, token] = len(ids)
+            ids.append(token)
+            parents.append(after)
+        return nodes[after, token]
 
-    grow(prompts[0][:common], -1)
-    for prompt, cards in zip(prompts, groups, strict=True):
-        grow(prompt[common:], common - 1)
-        end = len(ids) - 1
-        for card in cards:
-            answer = card.ids[card.answer_start :]
-            at += grow(answer, end)
-            wanted += answer
-    target = torch.tensor(wanted, device=llm.device)
-    losses = F.cross_entropy(read_tree(llm, ids, parents, at), target, reduction="none")
+    for card in (card for cards in groups for card in cards):
+        node = -1
+        for place, token in enumerate(card.ids):
+            if place >= card.answer_start:
+                wanted.append((predicted.setdefault(node, len(predicted)), token))
+            if place < len(card.ids) - 1:  # what the last one leads to is never asked
+                node = grow(node, token)
+    log_p = read_tree(llm, ids, parents, list(predicted)).log_softmax(dim=1)
+    rows, tokens = torch.tensor(wanted, device=llm.device).T
     sizes = [[len(card.ids) - card.answer_start for card in cards] for cards in groups]
-    in_groups = losses.split([sum(group) for group in sizes])
+    in_groups = (-log_p[rows, tokens]).split([sum(group) for group in sizes])
     return [list(part.split(group)) for part, group in zip(in_groups, sizes, strict=True)]
 
 
