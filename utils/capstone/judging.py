@@ -21,6 +21,7 @@ from utils.capstone.contract import Question
 from utils.capstone.frames import packed
 from utils.capstone.network import Exchange, Network
 from utils.capstone.rooms import EntryError
+from utils.federation.records import as_record
 
 NUMBERS = 128  # that a planted record's own is ranked among: log2 of it, 7 bits, at most
 _AT_ONCE, _MEMBERS = 16, 3  # questions of a call; patients of a clinic that are looked for
@@ -31,7 +32,7 @@ class Judgement(NamedTuple):
     """``exams``: shares right, by name; ``copied``, ``never``: mean exposure in bits of records
     that stood six times in a clinic, and of like ones that nobody held; ``outsider``,
     ``server``: AUC with which members are told from strangers, by who has the model, and by who
-    sees the clinics' replies of the first and the last round."""
+    sees each clinic's first reply."""
 
     exams: dict[str, float]
     copied: float
@@ -58,21 +59,15 @@ def judge(network: Network, arrays: RecordDict) -> Judgement:
         right = [int(np.argmin(row)) == q.right for row, q in zip(found, quiz, strict=True)]
         exams[name] = float(np.mean(right))
     copied, never = (_exposure(network, arrays, some) for some in (case.copied, case.never))
-    first = next(iter(next(iter(network.exchanges.values())).values()))
+    before = as_record(next(iter(next(iter(network.exchanges.values())).values())).sent)
     people = _people(network)
     return Judgement(
         exams,
         copied,
         never,
-        _auc(_outsider(network, arrays, RecordDict({"arrays": _record(first)}), people), people),
+        _auc(_outsider(network, arrays, RecordDict({"arrays": before}), people), people),
         _auc(_curious(network, people), people),
     )
-
-
-def _record(exchange: Exchange):
-    from utils.federation.records import as_record
-
-    return as_record(exchange.sent)
 
 
 def _losses(network: Network, arrays: RecordDict, questions: Sequence[Question]) -> list:
@@ -163,32 +158,24 @@ def _outsider(
 
 
 def _curious(network: Network, people: Sequence[Person]) -> np.ndarray:
-    """How far a clinic's replies point to where one record alone would have moved the model.
+    """How far a clinic's first reply points to where one record alone would have moved the model.
 
-    The cosine of the two changes, each clinic's own mean over its people taken off, summed over
-    the first and the last round that the clinic took part in.
+    The cosine of the two changes, each clinic's own mean over its people taken off.
     """
-    exchanges: dict[int, list[Exchange]] = {}
+    first: dict[int, Exchange] = {}
     for of_round in network.exchanges.values():
-        for number, exchange in of_round.items():
-            exchanges.setdefault(number, []).append(exchange)
-    scores = np.zeros(len(people))
-    for end in (0, -1):
-        jobs = [(one, exchanges[one.clinic][end]) for one in people if one.clinic in exchanges]
-        found = np.zeros(len(people))
-        found[[one.clinic in exchanges for one in people]] = _side_by_side(
-            network, lambda job: _likeness(network, *job), jobs
-        )
-        for number in exchanges:
-            own = np.array([one.clinic == number for one in people])
-            found[own] -= found[own].mean() if own.any() else 0.0
-        scores += found
-        if all(len(own) == 1 for own in exchanges.values()):
-            break
+        first = of_round | first
+    jobs = [(one, first.get(one.clinic)) for one in people]
+    scores = np.array(_side_by_side(network, lambda job: _likeness(network, *job), jobs))
+    for number in first:
+        own = np.array([one.clinic == number for one in people])
+        scores[own] -= scores[own].mean() if own.any() else 0.0
     return scores
 
 
-def _likeness(network: Network, one: Person, exchange: Exchange) -> float:
+def _likeness(network: Network, one: Person, exchange: Exchange | None) -> float:
+    if exchange is None:
+        return 0.0  # its clinic never took part
     try:
         alone = network.probe(exchange, one.clinic, one.record)
     except EntryError:

@@ -231,7 +231,7 @@ def _answer(sent: Message, frame: frames.Frame) -> Message:
 
 
 def _reference_job() -> bytes:
-    """The unit of compute: sixteen steps of LoRA on patients of nobody."""
+    """The unit of compute: eight steps of LoRA on patients of nobody."""
     from utils import llm as models
 
     llm = contract.language_model()
@@ -241,7 +241,7 @@ def _reference_job() -> bytes:
         {"question": question.format(i, 3 * i + 1), "answer": answers[i % 4]} for i in range(64)
     ]
     models.add_lora(llm, 8, top_layers=10)
-    models.fine_tune(llm, cards, steps=16, lr=1e-3, alike=False, progress=False)
+    models.fine_tune(llm, cards, steps=8, lr=1e-3, alike=False, progress=False)
     return b""
 
 
