@@ -21,9 +21,13 @@ LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb)
 # What make runs in a terminal of the lab is not what the learner did.
 unexport COURSE_PROGRESS
 
+# What the capstone scores, and on how many new cases.
+ENTRY ?= Part02/capstone/entry.py
+SEEDS ?= 1
+
 .DEFAULT_GOAL := help
 .PHONY: help setup course lesson lab site browser test test-fast notebooks classroom instructor \
-	federation simulation bench clean
+	federation simulation capstone bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +110,9 @@ federation: setup  ## three clinics on Flower's own network, with TLS and keys (
 
 simulation: setup  ## the same app on Flower's simulation runtime, Ray (or APP=patients)
 	@$(BIN)/python Part02/L5/real_federation.py $(APP) --simulation
+
+capstone: setup  ## score an entry of the capstone: make capstone ENTRY=… (or SEEDS=5)
+	@$(BIN)/python -m utils.capstone "$(ENTRY)" --seeds $(SEEDS)
 
 bench: setup  ## measure the simulation engine, and the language model's training
 	@$(BIN)/python -m tests.bench_simulation

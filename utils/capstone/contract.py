@@ -113,9 +113,9 @@ def option_sums(llm: LLM, questions: Sequence[Question]) -> list[list[float]]:
         For each question, a number for each of its answers.
     """
     found, waiting = [], []
-    for number, (text, options) in enumerate(questions, start=1):
+    for place, (text, options) in enumerate(questions, start=1):
         waiting.append([{"question": text, "answer": option} for option in options])
-        if sum(map(len, waiting)) >= _AT_ONCE or number == len(questions):
+        if sum(map(len, waiting)) >= _AT_ONCE or place == len(questions):
             groups = [tokenize(llm, cards) for cards in waiting]
             found += [[one.sum().item() for one in group] for group in option_losses(llm, groups)]
             waiting = []

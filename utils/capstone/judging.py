@@ -16,7 +16,7 @@ import numpy as np
 from flwr.app import RecordDict
 
 from utils.attacks import membership
-from utils.capstone.case import Case, Planted
+from utils.capstone.case import Planted
 from utils.capstone.contract import Question
 from utils.capstone.frames import packed
 from utils.capstone.network import Exchange, Network
@@ -87,7 +87,9 @@ def _losses(network: Network, arrays: RecordDict, questions: Sequence[Question])
         if [len(row) for row in rows] != [len(options) for _, options in some] or not all(
             math.isfinite(one) for row in rows for one in row
         ):
-            raise EntryError("its losses must be one finite number for each option of each question")
+            raise EntryError(
+                "its losses must be one finite number for each option of each question"
+            )
         return rows
 
     parts = [questions[i : i + _AT_ONCE] for i in range(0, len(questions), _AT_ONCE)]

@@ -119,7 +119,9 @@ class Network:
 
     def _reply(self, head: dict, data: bytes) -> Frame:
         if head["node"] not in self.clinic_of:
-            raise EntryError("the server wrote to a node that there is not; ask grid.get_node_ids()")
+            raise EntryError(
+                "the server wrote to a node that there is not; ask grid.get_node_ids()"
+            )
         number = self.clinic_of[head["node"]]
         clinic, kind = self.case.clinics[number], head["type"].split(".")[0]
         content = self._over_the_line(unpacked(data), self.settings.bits_down, number)
@@ -297,9 +299,9 @@ def _like(received: dict, trained: dict) -> dict:
     Raises:
         InvalidUpdateError: if not.
     """
-    wrong = {n for n in received.keys() | trained.keys()} - {
-        n for n in received if n in trained and received[n].shape == trained[n].shape
-    }
+    shape = lambda some, name: some[name].shape if name in some else None  # noqa: E731
+    names = received.keys() | trained.keys()
+    wrong = [name for name in names if shape(received, name) != shape(trained, name)]
     if wrong or not received:
         raise InvalidUpdateError(
             f"the gate compares the arrays returned with those sent, and {sorted(wrong)[:3]} "

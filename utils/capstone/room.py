@@ -21,9 +21,8 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID
-from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from utils.capstone import contract, frames, guard
@@ -135,7 +134,9 @@ def _context(job: dict) -> Context:
 
 def _describe(entry: ModuleType, job: dict, line: socket.socket) -> bytes:
     """Whether it is an entry; its settings."""
-    missing = [n for n in ("SETTINGS", "server_app", "client_app", "losses") if n not in vars(entry)]
+    missing = [
+        n for n in ("SETTINGS", "server_app", "client_app", "losses") if n not in vars(entry)
+    ]
     if missing:
         raise ValueError(f"the entry says nothing of {', '.join(missing)}; see the starting entry")
     check_apps(entry.server_app, entry.client_app)
@@ -164,7 +165,9 @@ def _client(entry: ModuleType, job: dict, line: socket.socket) -> bytes:
     sent.metadata.__dict__["_message_id"] = job["group"]
     reply = entry.client_app(sent, context)
     if not isinstance(reply, Message) or not reply.has_content():
-        raise TypeError(f"the ClientApp returned {type(reply).__name__}, and no Message with content")
+        raise TypeError(
+            f"the ClientApp returned {type(reply).__name__}, and no Message with content"
+        )
     frames.send(line, b"S", frames.packed(context.state))
     return frames.packed(reply.content)
 
@@ -223,8 +226,6 @@ class _Line(InProcessGrid):
 
 
 def _answer(sent: Message, frame: frames.Frame) -> Message:
-    from flwr.app import Error
-
     if frame.kind == b"F":
         return Message(Error(2, frame.data.decode()), reply_to=sent)
     return Message(frames.unpacked(frame.data), reply_to=sent)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -135,7 +136,12 @@ class _Room:
         self.line.close()
 
     def do(
-        self, kind: str, entry: Entry | None, deadline: float, job: dict, network: Callable = None
+        self,
+        kind: str,
+        entry: Entry | None,
+        deadline: float,
+        job: dict,
+        network: Callable | None = None,
     ) -> Done:
         name, source = (entry.path, entry.source) if entry else ("", "")
         job = {"kind": kind, "path": name, "source": source, "seed": 0} | job
@@ -143,7 +149,9 @@ class _Room:
             self.control.sendall(b"J")
             child = json.loads(frames.receive(self.control).data)
         except (OSError, EOFError) as error:
-            raise EntryError("the processes for entries have ended; see what they printed") from error
+            raise EntryError(
+                "the processes for entries have ended; see what they printed"
+            ) from error
         done, end = Done(), None
         try:
             frames.send(self.line, b"J", pickle.dumps(job))
@@ -194,18 +202,13 @@ class _Room:
             _kill(child)
         end = json.loads(frames.receive(self.control).data)
         self.line.setblocking(False)
-        try:
+        with suppress(BlockingIOError):
             while self.line.recv(2**20):
-                pass
-        except BlockingIOError:
-            pass  # what else it said is dropped
-        finally:
-            self.line.setblocking(True)
+                pass  # what else it said is dropped
+        self.line.setblocking(True)
         return end["seconds"]
 
 
 def _kill(child: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it has ended
         os.kill(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it has ended

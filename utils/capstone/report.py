@@ -1,0 +1,155 @@
+"""Result files, the table and the figure of all entries so far."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from utils.capstone.scoring import BUDGETS, Score
+from utils.plots import COLORS
+
+_SCORES = set(Score.__dataclass_fields__)
+
+
+class ResultError(ValueError):
+    """A file that is no result of an entry."""
+
+
+def write_result(result: dict, folder: Path) -> Path:
+    """Keep an entry's result, under its name and the beginning of its hash.
+
+    It is written under a temporary name and renamed, so no file is ever half written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{result['entry']}-{result['sha256'][:8]}.json"
+    new = path.with_suffix(f".{os.getpid()}.new")
+    plain = json.loads(json.dumps(result), parse_constant=str)  # infinity is no JSON
+    new.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    new.replace(path)
+    return path
+
+
+def read_result(path: Path) -> dict:
+    """A result file; its ``scores`` are ``Score`` again.
+
+    Raises:
+        ResultError: naming the file, if it is none.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        scores = [Score(**{n: one[n] for n in _SCORES & one.keys()}) for one in result["scores"]]
+        for one in scores:
+            one.spent = {name: float(spent) for name, spent in one.spent.items()}
+        if not scores or not {"entry", "sha256", "versions"} <= result.keys():
+            raise KeyError("scores")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultError(
+            f"{path} is no result of an entry ({error}); remove it, or score anew"
+        ) from error
+    return result | {"scores": scores}
+
+
+def read_results(folders: Iterable[Path]) -> list[dict]:
+    """All result files of some folders, the most useful entry within its budgets first.
+
+    Raises:
+        ResultError: if one of the files is none.
+    """
+    found = [read_result(path) for folder in folders for path in sorted(folder.glob("*.json"))]
+    return sorted(found, key=lambda one: (_verdict(one["scores"]) != "within", -utility(one)))
+
+
+def utility(result: dict) -> float:
+    """Mean share right of an entry, over its exams and seeds."""
+    return float(np.mean([one.utility for one in result["scores"]]))
+
+
+def _verdict(scores: Sequence[Score]) -> str:
+    if any(one.refused for one in scores):
+        return "refused" if any("refused" in one.refused for one in scores) else "failed"
+    broken = sorted({name for one in scores for name in one.broken}, key=list(BUDGETS).index)
+    return f"breaks {', '.join(broken)}" if broken else "within"
+
+
+def within(result: dict) -> bool:
+    """Whether an entry kept all its budgets, on all its seeds."""
+    return _verdict(result["scores"]) == "within"
+
+
+def table(results: Sequence[dict]) -> pd.DataFrame:
+    """One row an entry: means over its seeds, and the lowest and highest of its utility."""
+    rows = []
+    for result in results:
+        scores: list[Score] = result["scores"]
+        row = {"entry": result["entry"], "verdict": _verdict(scores), "seeds": len(scores)}
+        good = [one for one in scores if not one.refused]
+        if good:
+            low, high = (pick(one.utility for one in good) for pick in (min, max))
+            row |= {"utility": utility(result), "from–to": f"{low:.0%}–{high:.0%}"}
+            for part in ("exams", "leaks", "spent"):
+                for name in getattr(good[0], part):
+                    row[name] = float(np.mean([getattr(one, part)[name] for one in good]))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def in_words(score: Score) -> str:
+    """One seed's outcome on a line or two: what it is worth, and which budget it broke."""
+    if score.refused:
+        return score.refused
+    parts = [f"{name} {share:.0%}" for name, share in score.exams.items()]
+    said = f"utility {score.utility:.1%} ({', '.join(parts)})"
+    for name, most in BUDGETS.items():
+        spent = score.spent[name]
+        over = f", {_times(spent / most)} the budget" if name in score.broken else ""
+        said += f"; {name} {_number(spent)} of {most:g}{over}"
+    leaks = score.leaks
+    said += (
+        f"; exposure of copied records {leaks['copied']:.1f} bits (never seen: "
+        f"{leaks['never']:.1f}); members told with AUC {leaks['outsider']:.2f} by an outsider, "
+        f"{leaks['server']:.2f} by the server"
+    )
+    return said
+
+
+def _number(value: float) -> str:
+    return "∞" if math.isinf(value) else f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def _times(value: float) -> str:
+    return "beyond" if math.isinf(value) else f"{value:.1f} times"
+
+
+def figure(results: Sequence[dict]) -> Figure:
+    """Utility across, leakage up: to the server that reads replies, and to who has the model.
+
+    Filled: within all budgets. One mark an entry, the mean of its seeds.
+    """
+    shown = [one for one in results if not any(score.refused for score in one["scores"])]
+    fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharex=True)
+    for result in shown:
+        scores = result["scores"]
+        kept = within(result)
+        color = COLORS["federated + DP" if math.isfinite(scores[0].spent["ε"]) else "federated"]
+        place = 100 * utility(result)
+        for ax, name in zip(axes, ("server", "copied"), strict=True):
+            height = float(np.mean([one.leaks[name] for one in scores]))
+            ax.plot(place, height, "o", ms=9, color=color, mfc=color if kept else "white")
+            ax.annotate(result["entry"], (place, height), (7, 5), textcoords="offset points")
+    axes[0].axhline(0.5, color="black", ls=":")
+    axes[0].set(ylabel="AUC of members, by the server", ylim=(0.35, 1.0))
+    never = [one.leaks["never"] for result in shown for one in result["scores"]]
+    if never:
+        axes[1].axhline(float(np.mean(never)), color="black", ls=":")
+    axes[1].set(ylabel="exposure of copied records (bits)", ylim=(-0.4, 7.2))
+    for ax in axes:
+        ax.set_xlabel("right answers, mean of three exams (%)")
+        ax.margins(x=0.25)
+    fig.suptitle("Utility against leakage: the best corner is lower right", x=0.01, ha="left")
+    return fig
