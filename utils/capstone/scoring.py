@@ -12,7 +12,7 @@ import flwr
 import torch
 
 from utils.arguments import seed_number
-from utils.capstone.case import make_case
+from utils.capstone.case import Case, make_case
 from utils.capstone.contract import Settings
 from utils.capstone.frames import unpacked
 from utils.capstone.judging import judge
@@ -70,7 +70,12 @@ def read_entry(path: str | Path) -> Entry:
 
 
 def score(
-    entry: Entry, seed: int, rooms: Rooms, say: Callable[[str], None] = lambda text: None
+    entry: Entry,
+    seed: int,
+    rooms: Rooms,
+    say: Callable[[str], None] = lambda text: None,
+    deal: Callable[[int], Case] = make_case,
+    unit: float | None = None,
 ) -> Score:
     """Train and judge an entry on the case of one seed.
 
@@ -81,13 +86,16 @@ def score(
         seed: of the case, the faults and the noise.
         rooms: in which it runs.
         say: told how it goes on.
+        deal: makes the case from the seed.
+        unit: seconds of the processor that the reference job takes; by default it is run before
+            and after the training, since a machine is not equally fast all the time.
 
     Raises:
         ValueError: if the seed is none.
     """
     found, started = Score(seed_number(seed)), time.monotonic()
     try:
-        _run(entry, found, rooms, say)
+        _run(entry, found, rooms, say, deal(found.seed), unit)
     except RefusedError as error:
         found.refused = f"refused: {error}"
     except EntryError as error:
@@ -98,8 +106,14 @@ def score(
     return found
 
 
-def _run(entry: Entry, found: Score, rooms: Rooms, say: Callable[[str], None]) -> None:
-    case = make_case(found.seed)
+def _run(
+    entry: Entry,
+    found: Score,
+    rooms: Rooms,
+    say: Callable[[str], None],
+    case: Case,
+    unit: float | None,
+) -> None:
     asked = json.loads(rooms.do("describe", entry, 60, run_config={}).data)
     told = next(
         (text for text in _words(case) if len(text) > 12 and text in entry.source.lower()), None
@@ -107,9 +121,9 @@ def _run(entry: Entry, found: Score, rooms: Rooms, say: Callable[[str], None]) -
     if told:
         raise RefusedError(f"its file holds words of the exam: '{told}'")
     settings = Settings(**asked["settings"])
-    unit = rooms.do("reference", None, 600).seconds
+    before = unit or _reference(rooms)
     say("training")
-    most = _STOP * BUDGETS["minutes"] * 60 / REFERENCE * unit
+    most = _STOP * BUDGETS["minutes"] * 60 / REFERENCE * before
     network = Network(
         rooms,
         entry,
@@ -125,13 +139,12 @@ def _run(entry: Entry, found: Score, rooms: Rooms, say: Callable[[str], None]) -
     )
     if not network.exchanges:
         raise EntryError("no clinic's reply ever reached its server")
-    unit = (unit + rooms.do("reference", None, 600).seconds) / 2
-    spent = (network.seconds + done.seconds) / unit * REFERENCE / 60
+    jobs = (network.seconds + done.seconds) / ((before + (unit or _reference(rooms))) / 2)
     epsilon = network.ledger.epsilon if settings.private else float("inf")
     say("judging")
     result = judge(network, unpacked(done.data))
     found.exams, found.rounds, found.notes = result.exams, network.rounds, network.notes
-    found.spent = {"MB": network.bytes / 1e6, "ε": epsilon, "minutes": spent}
+    found.spent = {"MB": network.bytes / 1e6, "ε": epsilon, "minutes": jobs * REFERENCE / 60}
     found.leaks = {
         "copied": result.copied,
         "never": result.never,
@@ -140,7 +153,11 @@ def _run(entry: Entry, found: Score, rooms: Rooms, say: Callable[[str], None]) -
     }
 
 
-def _words(case) -> set[str]:
+def _reference(rooms: Rooms) -> float:
+    return rooms.do("reference", None, 600).seconds
+
+
+def _words(case: Case) -> set[str]:
     """Complaints of the exams, in small letters."""
     questions = [q.question for name in ("clinical", "lay") for q in case.exams[name]]
     told = [q.removeprefix("A patient has ").partition(". Which")[0] for q in questions]

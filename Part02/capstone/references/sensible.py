@@ -1,6 +1,8 @@
 """Sensible: what the lessons advise. Cleaned records, each patient once, noise for ε = 8 inside
 each clinic (Part 2, L3), a median against liars (Part 1, L7), 8 bits (Part 1, L5)."""
 
+import re
+
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
@@ -35,11 +37,11 @@ def clean(record, context):
 
 def patient_key(record, context):
     """The same words, in whatever order, are the same patient's."""
-    return record["answer"] + " ".join(sorted(record["question"].split()))
+    return record["answer"] + " ".join(sorted(re.findall(r"\w+", record["question"])))
 
 
-def read(texts, context):
-    """Each text as 576 numbers of length 1, centred on public patients' (Part 2, L3)."""
+def read(texts):
+    """Each text as 576 numbers of length 1 (Part 2, L3)."""
     model = capstone.language_model()
     before, after = (len(part) for part in model.turn_ids())
     rows = []
@@ -50,8 +52,7 @@ def read(texts, context):
             states = model.body(inputs, output_hidden_states=True, use_cache=False)
         own = states.hidden_states[LAYER][0, before : len(ids) - after].float()
         rows.append(own.mean(0).cpu().numpy())
-    rows = np.array(rows) - np.mean(rows, axis=1, keepdims=True)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit(np.array(rows) - np.mean(rows, axis=1, keepdims=True))
 
 
 def unit(rows):
@@ -67,7 +68,7 @@ def train(message, context):
     """One step of gradient descent on one patient; the gate clips it and adds the noise."""
     (record, *_), names = capstone.records_of(context), names_of(context)
     if "kept" not in context.state:
-        context.state["kept"] = ArrayRecord({"x": Array(read([record["question"]], context))})
+        context.state["kept"] = ArrayRecord({"x": Array(read([record["question"]]))})
     middle = message.content["arrays"]["middle"].numpy()
     x = unit(context.state["kept"]["x"].numpy() - middle)
     weights = message.content["arrays"]["weights"].numpy()
@@ -98,7 +99,7 @@ class Median(FedMedian):
 @server_app.main()
 def main(grid, context):
     """Ten rounds with all clinics."""
-    public = read([record["question"] for record in capstone.public_of(context)], context)
+    public = read([record["question"] for record in capstone.public_of(context)])
     start = np.zeros((len(names_of(context)), 576), np.float32)
     arrays = {"middle": public.mean(0).astype(np.float32), "weights": start}
     strategy = Median(fraction_train=1.0, fraction_evaluate=0.0)
@@ -112,7 +113,7 @@ def losses(arrays, questions, context):
     """For each question, what each of its answers costs: minus the score of the answer's label."""
     names = names_of(context)
     weights, middle = (arrays[name].numpy() for name in ("weights", "middle"))
-    scores = unit(read([text for text, _ in questions], context) - middle) @ weights.T
+    scores = unit(read([text for text, _ in questions]) - middle) @ weights.T
     found = []
     for row, (_, options) in zip(scores, questions, strict=True):
         own = [next((i for i, n in enumerate(names) if o.startswith(n)), None) for o in options]
