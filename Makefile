@@ -16,7 +16,7 @@ INSTALLED := $(VENV)/installed-requirements.txt
 CHROMIUM ?= $(shell for p in chromium chromium-browser google-chrome; do \
 	command -v $$p && break; done)
 # The last lessons take longest, so they are tested first.
-LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb)
+LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb) Part02/capstone/capstone.ipynb
 
 # What make runs in a terminal of the lab is not what the learner did.
 unexport COURSE_PROGRESS

@@ -15,9 +15,11 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 
 import pages  # noqa: E402 (the path is set first)
 from launching import how_to_run, launch_links, repository_of  # noqa: E402
+from leaderboard import leaderboard  # noqa: E402
 from notebooks import as_page, figures, linked_files  # noqa: E402
 from utils.readme import Lesson, read_lessons  # noqa: E402
 
+CAPSTONE = Path("Part02/capstone/capstone.ipynb")
 TRY_FIRST = (
     ":::{admonition} Try first\n:class: warning\n\nThese are the answers to the exercises. The "
     "checks in the lesson say what is wrong with yours; come here when one of them passes.\n:::"
@@ -32,8 +34,8 @@ def gather(root: Path, target: Path) -> None:
         target: an empty folder.
 
     Raises:
-        ValueError: if a figure has no caption, a lesson lacks a part, or the repository's address
-            is no address.
+        ValueError: if a figure has no caption, a lesson lacks a part, a result file is none, or the
+            repository's address is no address.
     """
     root = root.resolve()
     lessons = sorted(read_lessons(root), key=lambda x: (x.path.parent, x.further, x.path))
@@ -56,8 +58,11 @@ def gather(root: Path, target: Path) -> None:
             small = target / "thumbnails" / f"{figure.label}.png"
             small.parent.mkdir(exist_ok=True)
             small.write_bytes(pages.thumbnail(figure))
+    capstone = root / CAPSTONE
+    if capstone.exists():
+        _add_capstone(root, target)
     texts = {
-        "index": pages.landing(readme, lessons, drawn),
+        "index": pages.landing(readme, lessons, drawn, capstone.exists()),
         "start": pages.start(readme),
         "figures": pages.figure_index(lessons, drawn),
         "glossary": (HERE / "glossary.md").read_text(encoding="utf-8"),
@@ -68,6 +73,19 @@ def gather(root: Path, target: Path) -> None:
         (target / f"{name}.md").write_text(text, encoding="utf-8")
     for name in ("LICENSE", "CITATION.cff"):
         shutil.copy2(root / name, target)
+
+
+def _add_capstone(root: Path, target: Path) -> None:
+    """The capstone's notebook, what it links to, and the leaderboard from its result files."""
+    notebook = nbformat.read(root / CAPSTONE, as_version=4)
+    folder = target / CAPSTONE.parent
+    folder.mkdir(parents=True)
+    nbformat.write(as_page(notebook, figures(notebook, CAPSTONE)), target / CAPSTONE)
+    for name in linked_files(notebook):
+        shutil.copy2(root / CAPSTONE.parent / name, folder / name)
+    text, picture = leaderboard(root / CAPSTONE.parent / "results")
+    (target / "leaderboard.md").write_text(text, encoding="utf-8")
+    (target / "leaderboard.png").write_bytes(picture)
 
 
 def _around(root: Path, where: Path, lessons: list[Lesson]) -> tuple[str, str]:

@@ -49,13 +49,19 @@ def stands_for(lesson: Lesson, drawn: list[Figure]) -> Figure | None:
     return drawn[min(number, len(drawn)) - 1] if drawn else None
 
 
-def landing(readme: str, lessons: list[Lesson], figures: dict[Path, list[Figure]]) -> str:
+def landing(
+    readme: str,
+    lessons: list[Lesson],
+    figures: dict[Path, list[Figure]],
+    capstone: bool = False,
+) -> str:
     """The first page: the promise, then the map of the course, a figure for each lesson.
 
     Args:
         readme: its text; the promise is what stands before its first section.
         lessons: all, and what goes further.
         figures: by notebook.
+        capstone: whether there is one.
     """
     title, promise = next(iter(sections_of(readme).items()))
     cores = [lesson for lesson in lessons if not lesson.further]
@@ -74,11 +80,13 @@ def landing(readme: str, lessons: list[Lesson], figures: dict[Path, list[Figure]
     for part, name in PARTS.items():
         cards = [_card(x, stands_for(x, figures[x.path])) for x in cores if x.part == part]
         text.append(f"## {name}\n\n::::{{container}} cards\n{''.join(cards)}::::")
+    if capstone:
+        text.append(f"## The capstone\n\n{sections_of(readme)['The capstone']}")
     further = "\n".join(
         f"- [{_short(x)}](/{x.path.as_posix()}): {x.question}" for x in lessons if x.further
     )
     text += [f"## Further on\n\nEach on one question, independent of one another.\n\n{further}"]
-    return "\n\n".join([*text, *_navigation(cores)]) + "\n"
+    return "\n\n".join([*text, *_navigation(cores, capstone)]) + "\n"
 
 
 def _short(lesson: Lesson) -> str:
@@ -108,10 +116,12 @@ def _card(lesson: Lesson, figure: Figure | None) -> str:
     )
 
 
-def _navigation(cores: list[Lesson]) -> list[str]:
+def _navigation(cores: list[Lesson], capstone: bool) -> list[str]:
     groups = {"Begin": ["start"]}
     for part, name in PARTS.items():
         groups[name] = [x.path.with_suffix("").as_posix() for x in cores if x.part == part]
+    capstone_pages = ["Part02/capstone/capstone", "Part02/capstone/rubric", "leaderboard"]
+    groups["Capstone"] = capstone_pages if capstone else []
     groups["Look up"] = ["glossary", "figures", "functions"]
     return [
         f"```{{toctree}}\n:hidden:\n:caption: '{caption}'\n\n" + "\n".join(pages) + "\n```"

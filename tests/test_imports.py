@@ -25,6 +25,7 @@ LAYERS = [
     {"compression", "deployment", "privacy"},
     {"attacks"},
     {"plots"},
+    {"capstone"},
     {"lesson", "questions"},
     {"contents"},
     {"readme", "home", "classroom"},

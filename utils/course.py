@@ -48,7 +48,8 @@ def lesson_notebooks(lesson: str | None = None, solutions: bool = False) -> list
     if lesson is not None:
         text("lesson", lesson)
     solutions = flag("solutions", solutions)
-    everything = sorted(path.relative_to(ROOT) for path in ROOT.glob("Part0*/L*/L*.ipynb"))
+    found = [*ROOT.glob("Part0*/L*/L*.ipynb"), *ROOT.glob("Part0*/capstone/*.ipynb")]
+    everything = sorted(path.relative_to(ROOT) for path in found)
     chosen = [
         path
         for path in everything

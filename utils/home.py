@@ -82,7 +82,13 @@ def contents(root: Path, progress: Path) -> str:
         states[lesson] = state_of(lesson, kept.get(lesson.title, {}))
         parts.setdefault(lesson.part, []).append(_row(lesson, states[lesson]))
     tables = [f"## Part {part}\n\n{_HEAD}{''.join(rows)}" for part, rows in parts.items()]
-    return "\n".join([_next(states), *tables])
+    return "\n".join([_next(states), *tables, *_capstone(root)])
+
+
+def _capstone(root: Path) -> list[str]:
+    where = "Part02/capstone/capstone.ipynb"
+    told = "**[The capstone: the best private medical model under three budgets](../{})**"
+    return [told.format(where), ""] if (root / where).exists() else []
 
 
 def _next(states: dict[Lesson, str]) -> str:

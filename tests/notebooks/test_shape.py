@@ -7,9 +7,10 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted(ROOT.glob("Part0*/L*/L*.ipynb"))
-MORE = [path for path in NOTEBOOKS if "_more_" in path.stem]
-LESSONS = [path for path in NOTEBOOKS if not path.stem.endswith("_solutions") and path not in MORE]
+NUMBERED = sorted(ROOT.glob("Part0*/L*/L*.ipynb"))
+NOTEBOOKS = [*NUMBERED, ROOT / "Part02" / "capstone" / "capstone.ipynb"]
+MORE = [path for path in NUMBERED if "_more_" in path.stem]
+LESSONS = [path for path in NUMBERED if not path.stem.endswith("_solutions") and path not in MORE]
 ABSOLUTE = re.compile(r"(?<![\w.])(/(?:root|home|tmp|usr|opt|work|Users|content)/|[A-Z]:\\)[\w.-]+")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

@@ -56,7 +56,7 @@ class Done:
 class Rooms:
     """Processes that each do one job at a time, every job in a child of its own.
 
-    Use it in a ``with`` block; at its end all of them are gone.
+    Use it in a ``with`` block, or ``close`` it; then all of them are gone.
 
     Args:
         count: how many; one more is kept for the server.
@@ -83,6 +83,10 @@ class Rooms:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes."""
         for room in self._all:
             room.close()
         try:

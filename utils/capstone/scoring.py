@@ -1,7 +1,10 @@
 """Score an entry: train it on a case that it has not seen, and judge what comes of it."""
 
+import contextlib
+import datetime
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -164,6 +167,15 @@ def _words(case: Case) -> set[str]:
     return {part.lower() for text in told for part in text.split(" and ")}
 
 
+def _machine() -> str:
+    """The processor, as far as the system says it, and how many of its cores."""
+    told = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        told = next((x.partition(": ")[2] for x in lines if x.startswith("model name")), told)
+    return f"{told}, {os.cpu_count()} cores"
+
+
 def result_of(entry: Entry, scores: list[Score]) -> dict:
     """What a result file holds: the entry's hash, its scores, and what made them."""
     return {
@@ -172,6 +184,7 @@ def result_of(entry: Entry, scores: list[Score]) -> dict:
         "scores": [asdict(one) for one in scores],
         "budgets": BUDGETS,
         "delta": DELTA,
+        "made": {"date": f"{datetime.date.today()}", "machine": _machine()},
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
