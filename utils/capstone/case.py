@@ -43,7 +43,7 @@ class Clinic(NamedTuple):
 
 
 class Case(NamedTuple):
-    """``clinics``; ``public``: records whose patients agreed; ``labels``: all answers that there
+    """``clinics``; ``public``: complaints whose patients agreed; ``labels``: all answers that there
     are; ``exams``: by name; ``copied`` and ``never``: planted records, and like ones that nobody
     holds."""
 
@@ -105,7 +105,7 @@ def make_case(seed: int) -> Case:
         clinics.append(Clinic([record for _, record in held], patients, absent, role))
     draw.shuffle(clinics)
     labels = {"departments": list(DEPARTMENTS), "diseases": sorted(set(rare.patients["answer"]))}
-    known = [_plain(triage.patients[number]) for number in public]
+    known = [{"question": triage.patients[number]["question"]} for number in public]
     return Case(clinics, known, labels, triage.exams | rare.exams, copied, never)
 
 

@@ -79,7 +79,8 @@ def records_of(context: Context) -> list[dict[str, str]]:
 
 
 def public_of(context: Context) -> list[dict[str, str]]:
-    """A hundred triage records whose patients agreed that everybody has them."""
+    """A hundred further patients' complaints, each a ``question``; they agreed that everybody may
+    read them. Which department saw them is not told."""
     return json.loads(context.run_config["public"])
 
 

@@ -57,6 +57,7 @@ class Network:
         delta: of the promise.
         seconds: of the processor that the entry may take before it is stopped.
         cleans: whether the entry has a ``clean`` or a ``patient_key``.
+        empty: seconds that a call takes in which nothing is done; they are not counted.
     """
 
     def __init__(
@@ -70,11 +71,12 @@ class Network:
         delta: float,
         seconds: float,
         cleans: bool,
+        empty: float = 0.0,
     ) -> None:
         self.rooms, self.entry, self.settings, self.case = rooms, entry, settings, case
         self.seed, self.most_seconds = seed, seconds
         self.ledger = PatientLedger(delta, settings.epsilon)
-        self.cleans, self.rounds = cleans, 0
+        self.cleans, self.empty, self.rounds = cleans, empty, 0
         self._seconds: list[float] = []  # lists: several threads add to them
         self._bytes: list[int] = []
         self.notes: list[str] = []
@@ -180,7 +182,7 @@ class Network:
     ) -> RecordDict:
         """The content of the ClientApp's reply; what it took is counted, and its state kept."""
         done = self._call(head, number, content, records, who)
-        self._seconds.append(done.seconds)
+        self._seconds.append(max(0.0, done.seconds - self.empty))
         self.kept[number, who] = done.state
         return unpacked(done.data)
 
@@ -278,7 +280,7 @@ class Network:
             )
         except EntryError as error:
             raise EntryError(f"its clean or patient_key failed: {error}") from None
-        self._seconds.append(done.seconds)
+        self._seconds.append(max(0.0, done.seconds - self.empty))
         return json.loads(done.data)
 
     def probe(self, exchange: Exchange, number: int, record: dict) -> dict[str, np.ndarray]:

@@ -7,9 +7,11 @@ child, behind the guard; what the child took of the processor is told on the sec
 which it does not have.
 """
 
+import gc
 import json
 import linecache
 import logging
+import marshal
 import os
 import pickle
 import random
@@ -38,6 +40,8 @@ def main(descriptors: list[int]) -> None:
     TaskIdentity.run_id, TaskIdentity.task_id = 1, 1
     TaskIdentity.node_id = SUPERLINK_NODE_ID
     _warm_up(contract.language_model())
+    gc.collect()
+    gc.freeze()  # else collecting would write to every page, and copy it
     lines = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     for number in range(0, len(lines), 2):
         if os.fork() == 0:
@@ -108,10 +112,10 @@ def _behind_the_guard(line: socket.socket, job: dict) -> None:
     random.seed(job["seed"])
     np.random.seed(job["seed"] % 2**32)
     torch.manual_seed(job["seed"])
-    if job["kind"] == "reference":
-        return say(line, b"O", _reference_job())
+    if job["kind"] in _OURS:
+        return say(line, b"O", _OURS[job["kind"]](job))
     linecache.cache[job["path"]] = (1, None, job["source"].splitlines(True), job["path"])
-    code = compile(job["source"], job["path"], "exec")
+    code = marshal.loads(job["code"])
     guard.watch(job["path"], contract.language_model().base.config.name_or_path, refuse)
     entry = ModuleType(MODULE)
     entry.__file__ = job["path"]
@@ -231,7 +235,7 @@ def _answer(sent: Message, frame: frames.Frame) -> Message:
     return Message(frames.unpacked(frame.data), reply_to=sent)
 
 
-def _reference_job() -> bytes:
+def _reference(job: dict) -> bytes:
     """The unit of compute: eight steps of LoRA on patients of nobody."""
     from utils import llm as models
 
@@ -245,6 +249,12 @@ def _reference_job() -> bytes:
     models.fine_tune(llm, cards, steps=8, lr=1e-3, alike=False, progress=False)
     return b""
 
+
+_OURS = {  # jobs in which no entry's code runs
+    "compile": lambda job: marshal.dumps(compile(job["source"], job["path"], "exec")),
+    "nothing": lambda job: b"",
+    "reference": _reference,
+}
 
 if __name__ == "__main__":
     main([int(one) for one in sys.argv[1:]])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -125,6 +126,7 @@ def _run(
         raise RefusedError(f"its file holds words of the exam: '{told}'")
     settings = Settings(**asked["settings"])
     before = unit or _reference(rooms)
+    empty = statistics.median(rooms.do("nothing", None, 60).seconds for _ in range(9))
     say("training")
     most = _STOP * BUDGETS["minutes"] * 60 / REFERENCE * before
     network = Network(
@@ -136,6 +138,7 @@ def _run(
         delta=DELTA,
         seconds=most,
         cleans=asked["cleans"],
+        empty=empty,
     )
     done = rooms.serve(
         entry, 600, network, nodes=network.nodes, run_config=network.run_config, seed=found.seed

@@ -10,13 +10,13 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedMedian
 
-from utils import capstone, privacy
+from utils import capstone
 
 ROUNDS, RATE, LAYER = 10, 20.0, 24
 SETTINGS = capstone.Settings(
     private=True,
     max_norm=RATE,  # a gradient of length 1
-    noise_multiplier=privacy.noise_multiplier_for(8, 1.0, ROUNDS, 1e-4),
+    noise_multiplier=1.72,  # privacy.noise_multiplier_for(8, 1.0, ROUNDS, 1e-4), rounded up
     epsilon=8,
     bits_up=8,
     bits_down=8,
