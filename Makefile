@@ -23,7 +23,7 @@ unexport COURSE_PROGRESS
 
 .DEFAULT_GOAL := help
 .PHONY: help setup course lesson lab site browser test test-fast notebooks classroom instructor \
-	federation simulation bench clean
+	federation simulation ray-cluster bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ federation: setup  ## three clinics on Flower's own network, with TLS and keys (
 
 simulation: setup  ## the same app on Flower's simulation runtime, Ray (or APP=patients)
 	@$(BIN)/python Part02/L5/real_federation.py $(APP) --simulation
+
+ray-cluster: setup  ## two machines of a Ray cluster, played on this one: who computed what
+	@$(BIN)/python Part02/L5/ray_cluster.py
 
 bench: setup  ## measure the simulation engine, and the language model's training
 	@$(BIN)/python -m tests.bench_simulation
