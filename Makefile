@@ -27,7 +27,7 @@ SEEDS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup course lesson lab site browser test test-fast notebooks classroom instructor \
-	federation simulation capstone bench clean
+	federation simulation ray-cluster capstone bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ federation: setup  ## three clinics on Flower's own network, with TLS and keys (
 
 simulation: setup  ## the same app on Flower's simulation runtime, Ray (or APP=patients)
 	@$(BIN)/python Part02/L5/real_federation.py $(APP) --simulation
+
+ray-cluster: setup  ## two machines of a Ray cluster, played on this one: who computed what
+	@$(BIN)/python Part02/L5/ray_cluster.py
 
 capstone: setup  ## score an entry of the capstone: make capstone ENTRY=… (or SEEDS=5)
 	@$(BIN)/python -m utils.capstone "$(ENTRY)" --seeds $(SEEDS)

@@ -51,7 +51,7 @@ class Job(NamedTuple):
 
 
 JOBS = {
-    "lesson": Job(4, 32, clients=10, images=400, epochs=4, rounds=1),
+    "lesson": Job(4, 32, clients=10, images=400, epochs=2, rounds=1),
     "small": Job(4, 16, clients=50, images=20, epochs=1, rounds=2),
     "large": Job(32, 512, clients=50, images=20, epochs=1, rounds=1),
     "crowd": Job(4, 16, clients=1000, images=4, epochs=1, rounds=1),

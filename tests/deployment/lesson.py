@@ -1,4 +1,4 @@
-"""The lesson's module that starts its federations: ``Part02/L5/real_federation.py``."""
+"""The lesson's modules that start its federations, in ``Part02/L5``."""
 
 import importlib
 import sys
@@ -10,6 +10,7 @@ LESSON = Path(__file__).parents[2] / "Part02" / "L5"
 sys.path.insert(0, str(LESSON))
 federation = importlib.import_module("real_federation")
 deal_out = importlib.import_module("deal_out")
+cluster = importlib.import_module("ray_cluster")
 
 
 def settings(app, **changed):

@@ -218,6 +218,8 @@ class Deployment:
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",  # so many processes share this machine's cores
+            # Ray's processes give way to all others (nice 15): beside any, clients hardly advance
+            "RAY_worker_niceness": "0",
         }
         if len(str(self.folder)) < _SHORT:
             environment["RAY_TMPDIR"] = str(self.folder)

@@ -1,4 +1,4 @@
-"""The server: averages adapters at a falling learning rate, and holds an exam at the end."""
+"""The server: averages adapters at a falling learning rate, and holds an exam before and after."""
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
@@ -22,7 +22,7 @@ def main(grid: Grid, context: Context) -> None:
         llm.add_lora(model, config["rank"], top_layers=config["top-layers"])  # new ones
 
     def exam(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        if server_round < config["rounds"] or not config["exam"]:
+        if server_round not in (0, config["rounds"]) or not config["exam"]:
             return None
         llm.load_adapter_record(model, arrays)
         questions = make_triage().exams["clinical"][:: max(1, 160 // config["exam"])]
