@@ -146,11 +146,12 @@ def test_a_tree_predicts_as_each_of_its_texts_alone(tiny):
     torch.nn.init.normal_(tiny.layers[0].self_attn.o_proj.weight, std=0.5)  # order matters
     ids, parents = [5, 6, 7, 8, 9, 10], [-1, 0, 0, 1, 2, -1]
     texts = [[5], [5, 6], [5, 7], [5, 6, 8], [5, 7, 9], [10]]
-    logits = read_tree(tiny, ids, parents, range(6))
-    for got, text in zip(logits, texts, strict=True):
-        expected = tiny.model(torch.tensor([text])).logits[0, -1]
-        assert torch.allclose(got, expected, atol=1e-4)
-    assert not torch.allclose(logits[3], tiny.model(torch.tensor([[5, 7, 8]])).logits[0, -1])
+    words = torch.tensor([[1, 20_000, 49_151]] * 6)
+    alone = lambda text: -tiny.model(torch.tensor([text])).logits[0, -1].log_softmax(0)  # noqa: E731
+    costs = read_tree(tiny, ids, parents, range(6), words)
+    for got, text in zip(costs, texts, strict=True):
+        assert torch.allclose(got, alone(text)[words[0]], atol=1e-4)
+    assert not torch.allclose(costs[3], alone([5, 7, 8])[words[0]], atol=1e-4)
 
 
 def count_lower(monkeypatch):
