@@ -20,7 +20,7 @@ from utils.llm import (
     tokenize,
 )
 from utils.llm.layers import frozen_state
-from utils.llm.reading import MAX_TOKENS, option_losses, read, read_tree
+from utils.llm.reading import MAX_TOKENS, answer_losses, option_losses, read, read_tree
 
 
 def padded(llm, tokens):
@@ -45,8 +45,11 @@ def test_loss_and_gradients_are_those_of_transformers(tiny, cards, top_layers):
     expected = tiny.model(input_ids=ids, attention_mask=mask, labels=labels).loss
     gradients = torch.autograd.grad(expected, tiny.trained)
     for _ in range(2):  # the second time from what was kept
-        loss = torch.cat([p.losses for p in read(tiny, tokens)]).mean()
+        loss = torch.cat(answer_losses(tiny, tokens)).mean()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+        assert loss.item() == pytest.approx(
+            torch.cat([p.losses for p in read(tiny, tokens)]).mean().item(), rel=1e-5
+        )
         for ours, theirs in zip(torch.autograd.grad(loss, tiny.trained), gradients, strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-6)
     assert len(tiny.activations.by_text) == (len(cards) if top_layers else 0)
