@@ -7,6 +7,7 @@ import torch
 
 from tests.llm.tiny import randomize
 from utils.data import load_cards
+from utils.hardware import products_of_bfloat16
 from utils.llm import (
     LLM,
     add_lora,
@@ -324,3 +325,30 @@ def test_a_model_sent_to_another_process_again_finds_there_what_it_read_before(t
     tiny.model.get_submodule("base_model.model.model.layers.1.mlp.up_proj").requires_grad_(True)
     ours = [r.losses for r in read(tiny, tokens)]
     assert there()[1] == 0  # fewer layers are frozen
+
+
+def test_rounded_products_change_a_loss_by_no_more_than_rounding(tiny, cards):
+    add_lora(tiny, 2, top_layers=2)
+    randomize(tiny)
+    tokens = tokenize(tiny, cards)
+    exact = torch.cat(answer_losses(tiny, tokens))
+    wished = torch.autograd.grad(exact.mean(), tiny.trained)
+    with products_of_bfloat16(wanted=True):
+        rounded = torch.cat(answer_losses(tiny, tokens))
+        got = torch.autograd.grad(rounded.mean(), tiny.trained)
+    assert torch.allclose(exact, rounded, atol=0.05)
+    off = sum((one - other).norm() ** 2 for one, other in zip(got, wished, strict=True))
+    assert off < 0.05**2 * sum(other.norm() ** 2 for other in wished)
+
+
+def test_attention_takes_plain_products_where_its_fused_kernel_is_slow():
+    fused = torch.backends.cuda.flash_sdp_enabled  # the setting is the CPU's, too
+    for dtype, gradients, rounded, expected in (
+        (torch.float32, True, False, True),
+        (torch.float32, False, True, False),
+        (torch.bfloat16, False, False, True),
+        (torch.bfloat16, True, False, False),
+    ):
+        states, mode = torch.zeros(1, dtype=dtype), torch.set_grad_enabled(gradients)
+        with mode, products_of_bfloat16(wanted=rounded), layers._attention(states):
+            assert fused() is expected
