@@ -27,16 +27,18 @@ def multiplies_bfloat16(device: str = "cpu") -> bool:
 
 
 @contextmanager
-def products_of_bfloat16(exact: bool) -> Iterator[None]:
-    """Within it, the CPU multiplies float32 matrices whose numbers *are* bfloat16's in its units
-    for these: the products are exact and summed in float32, and with AMX it takes half the time.
+def products_of_bfloat16(wanted: bool) -> Iterator[None]:
+    """Within it, the CPU multiplies float32 matrices in its units for bfloat16: the numbers are
+    rounded to these, the products summed in float32. With AMX it takes half the time or less.
+
+    Of numbers that are bfloat16's already, the products are exact.
 
     Args:
-        exact: whether they are; else nothing is changed.
+        wanted: if not, nothing is changed.
     """
     how = torch.backends.mkldnn.matmul
     before = how.fp32_precision
-    if exact:
+    if wanted:
         how.fp32_precision = "bf16"
     try:
         yield

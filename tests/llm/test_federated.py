@@ -8,6 +8,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from tests.llm.tiny import CARDS
 from utils.federation import serve, simulate
+from utils.federation.grids import one_thread
 from utils.llm import (
     adapter_record,
     adapter_state,
@@ -51,8 +52,9 @@ def test_one_clinic_in_full_is_centralized_training_bitwise(tiny, clinics, top_l
     run = simulate(server(tiny, plain(), 3), clinic_app(tiny, only, remembered), 1, progress=False)
     federated = run.result.arrays.to_torch_state_dict()
     load_adapter_state(tiny, start)
-    for seed in seeds:  # three rounds, each with a fresh optimizer
-        fine_tune(tiny, only["only"], steps=2, lr=0.01, seed=seed, progress=False)
+    with one_thread():  # as a client
+        for seed in seeds:  # three rounds, each with a fresh optimizer
+            fine_tune(tiny, only["only"], steps=2, lr=0.01, seed=seed, progress=False)
     for name, w in adapter_state(tiny).items():
         assert torch.equal(w, federated[name]), name
     assert len(set(seeds)) == 3

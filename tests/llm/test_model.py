@@ -124,10 +124,10 @@ def test_products_of_bfloat16_are_exact_in_float32_and_the_setting_is_put_back()
     torch.manual_seed(0)
     a, b = (torch.randn(shape).bfloat16().float() for shape in ((40, 576), (900, 576)))
     before = torch.backends.mkldnn.matmul.fp32_precision
-    with products_of_bfloat16(exact=True):
+    with products_of_bfloat16(wanted=True):
         product = a @ b.T
     assert torch.backends.mkldnn.matmul.fp32_precision == before
     assert (product - a.double() @ b.double().T).abs().max() < 1e-3  # bfloat16 would err by 0.1
-    with pytest.raises(ZeroDivisionError), products_of_bfloat16(exact=True):
+    with pytest.raises(ZeroDivisionError), products_of_bfloat16(wanted=True):
         1 / 0  # noqa: B018
     assert torch.backends.mkldnn.matmul.fp32_precision == before

@@ -7,6 +7,7 @@ import torch
 
 from tests.llm.tiny import randomize
 from utils.data import load_cards
+from utils.hardware import products_of_bfloat16
 from utils.llm import (
     LLM,
     add_lora,
@@ -20,7 +21,7 @@ from utils.llm import (
     tokenize,
 )
 from utils.llm.layers import frozen_state
-from utils.llm.reading import MAX_TOKENS, option_losses, read, read_tree
+from utils.llm.reading import MAX_TOKENS, answer_losses, option_losses, read, read_tree
 
 
 def padded(llm, tokens):
@@ -45,8 +46,11 @@ def test_loss_and_gradients_are_those_of_transformers(tiny, cards, top_layers):
     expected = tiny.model(input_ids=ids, attention_mask=mask, labels=labels).loss
     gradients = torch.autograd.grad(expected, tiny.trained)
     for _ in range(2):  # the second time from what was kept
-        loss = torch.cat([p.losses for p in read(tiny, tokens)]).mean()
+        loss = torch.cat(answer_losses(tiny, tokens)).mean()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+        assert loss.item() == pytest.approx(
+            torch.cat([p.losses for p in read(tiny, tokens)]).mean().item(), rel=1e-5
+        )
         for ours, theirs in zip(torch.autograd.grad(loss, tiny.trained), gradients, strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-6)
     assert len(tiny.activations.by_text) == (len(cards) if top_layers else 0)
@@ -146,11 +150,12 @@ def test_a_tree_predicts_as_each_of_its_texts_alone(tiny):
     torch.nn.init.normal_(tiny.layers[0].self_attn.o_proj.weight, std=0.5)  # order matters
     ids, parents = [5, 6, 7, 8, 9, 10], [-1, 0, 0, 1, 2, -1]
     texts = [[5], [5, 6], [5, 7], [5, 6, 8], [5, 7, 9], [10]]
-    logits = read_tree(tiny, ids, parents, range(6))
-    for got, text in zip(logits, texts, strict=True):
-        expected = tiny.model(torch.tensor([text])).logits[0, -1]
-        assert torch.allclose(got, expected, atol=1e-4)
-    assert not torch.allclose(logits[3], tiny.model(torch.tensor([[5, 7, 8]])).logits[0, -1])
+    words = torch.tensor([[1, 20_000, 49_151]] * 6)
+    alone = lambda text: -tiny.model(torch.tensor([text])).logits[0, -1].log_softmax(0)  # noqa: E731
+    costs = read_tree(tiny, ids, parents, range(6), words)
+    for got, text in zip(costs, texts, strict=True):
+        assert torch.allclose(got, alone(text)[words[0]], atol=1e-4)
+    assert not torch.allclose(costs[3], alone([5, 7, 8])[words[0]], atol=1e-4)
 
 
 def count_lower(monkeypatch):
@@ -320,3 +325,30 @@ def test_a_model_sent_to_another_process_again_finds_there_what_it_read_before(t
     tiny.model.get_submodule("base_model.model.model.layers.1.mlp.up_proj").requires_grad_(True)
     ours = [r.losses for r in read(tiny, tokens)]
     assert there()[1] == 0  # fewer layers are frozen
+
+
+def test_rounded_products_change_a_loss_by_no_more_than_rounding(tiny, cards):
+    add_lora(tiny, 2, top_layers=2)
+    randomize(tiny)
+    tokens = tokenize(tiny, cards)
+    exact = torch.cat(answer_losses(tiny, tokens))
+    wished = torch.autograd.grad(exact.mean(), tiny.trained)
+    with products_of_bfloat16(wanted=True):
+        rounded = torch.cat(answer_losses(tiny, tokens))
+        got = torch.autograd.grad(rounded.mean(), tiny.trained)
+    assert torch.allclose(exact, rounded, atol=0.05)
+    off = sum((one - other).norm() ** 2 for one, other in zip(got, wished, strict=True))
+    assert off < 0.05**2 * sum(other.norm() ** 2 for other in wished)
+
+
+def test_attention_takes_plain_products_where_its_fused_kernel_is_slow():
+    fused = torch.backends.cuda.flash_sdp_enabled  # the setting is the CPU's, too
+    for dtype, gradients, rounded, expected in (
+        (torch.float32, True, False, True),
+        (torch.float32, False, True, False),
+        (torch.bfloat16, False, False, True),
+        (torch.bfloat16, True, False, False),
+    ):
+        states, mode = torch.zeros(1, dtype=dtype), torch.set_grad_enabled(gradients)
+        with mode, products_of_bfloat16(wanted=rounded), layers._attention(states):
+            assert fused() is expected

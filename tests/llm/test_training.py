@@ -6,7 +6,7 @@ import torch
 
 from tests.llm.tiny import randomize
 from utils.llm import adapter_state, add_lora, evaluate, fine_tune, remove_lora, tokenize, training
-from utils.llm.reading import read
+from utils.llm.reading import answer_losses, read
 from utils.llm.training import at_random, like_lengths
 
 
@@ -78,7 +78,9 @@ def test_copies_of_a_card_count_as_often_as_they_are_there_and_are_read_once(
     expected = [p.grad.clone() for p in tiny.trained]
     before, sizes = [p.detach().clone() for p in tiny.trained], []
     monkeypatch.setattr(
-        training, "read", lambda llm, cards: (sizes.append(len(cards)), read(llm, cards))[1]
+        training,
+        "answer_losses",
+        lambda llm, cards: (sizes.append(len(cards)), answer_losses(llm, cards))[1],
     )
     fine_tune(tiny, batch, steps=1, lr=1e-3, progress=False)
     assert sizes == [3]

@@ -58,9 +58,8 @@ def secret_losses(llm: LLM, canary: Canary) -> np.ndarray:
         parents += [parent for parent in level for _ in digits]
         ids += digits * len(level)
         level = list(range(len(ids) - 10 * len(level), len(ids)))
-    logits = read_tree(llm, ids, parents, range(len(before) - 1, len(ids)))
-    normalizer = logits.logsumexp(dim=1, keepdim=True)
-    losses = (normalizer - logits[:, torch.tensor(digits, device=llm.device)]).cpu().numpy()
+    at = range(len(before) - 1, len(ids))
+    losses = read_tree(llm, ids, parents, at, torch.tensor([digits] * len(at))).cpu().numpy()
     total, start = np.zeros(1), 0
     for length in range(DIGITS):  # of the beginnings, in the order of their numbers
         of_level = losses[start : start + 10**length].astype(np.float64)

@@ -12,7 +12,7 @@ from utils.arguments import flag, list_of, rows_of, whole_number
 from utils.data.quiz import Quiz
 from utils.llm.asking import ask
 from utils.llm.model import LLM
-from utils.llm.reading import option_losses, read_all, tokenize
+from utils.llm.reading import answer_losses, option_losses, read_all, tokenize
 from utils.progress import progress_bar
 
 
@@ -65,8 +65,8 @@ def evaluate(
     """
     tokens = tokenize(llm, cards)
     losses = [np.empty(0)] * len(tokens)
-    for i, prediction in read_all(llm, tokens, batch_size, progress, "evaluating"):
-        losses[i] = prediction.losses.double().cpu().numpy()
+    for i, own in read_all(llm, tokens, batch_size, progress, "evaluating", answer_losses):
+        losses[i] = own.double().cpu().numpy()
     by_card = np.array([of_card.mean() for of_card in losses])
     return Evaluation(float(np.concatenate(losses).mean()), by_card)
 

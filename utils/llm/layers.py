@@ -164,10 +164,15 @@ def _through(
 
 
 def _attention(states: torch.Tensor) -> AbstractContextManager:
-    """How attention is computed: torch's own choice, but for bfloat16 with gradients on a CPU.
+    """How attention is computed: torch's own choice, but for bfloat16 on a CPU.
 
-    The gradient of its fused kernel took ten times as long there as the forward pass, and 30% of
-    a training step; with plain matrix products a step takes three quarters of the time.
+    Its fused kernel is slow there. In bfloat16, its gradient took ten times as long as the forward
+    pass, and 30% of a training step; in float32 with products of bfloat16
+    (``products_of_bfloat16``), it took ten times as long as without. With plain matrix products a
+    step takes three quarters of the time.
     """
-    slow = states.device.type == "cpu" and states.dtype == torch.bfloat16
-    return sdpa_kernel(SDPBackend.MATH) if slow and torch.is_grad_enabled() else nullcontext()
+    slow = states.dtype == torch.bfloat16 and torch.is_grad_enabled()
+    rounded = torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    if states.device.type == "cpu" and (slow or rounded):
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()

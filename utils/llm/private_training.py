@@ -12,7 +12,7 @@ from opacus.optimizers import DPOptimizer
 
 from utils.arguments import number, seed_number, whole_number
 from utils.llm.model import LLM
-from utils.llm.reading import Tokens, read, tokenize
+from utils.llm.reading import Tokens, answer_losses, tokenize
 from utils.progress import progress_bar
 
 _CHUNK = 16  # cards whose gradients are computed at once; it does not change the result
@@ -135,8 +135,8 @@ def _backward(llm: LLM, cards: list[Tokens]) -> float:
     """Leave each card's own gradient in the parameters; the cards' mean loss."""
     cards, total = sorted(cards, key=lambda card: len(card.ids)), 0.0
     for start in range(0, len(cards), _CHUNK):
-        predictions = read(llm, cards[start : start + _CHUNK])
-        loss = torch.stack([p.losses.mean() for p in predictions]).sum()
+        losses = answer_losses(llm, cards[start : start + _CHUNK])
+        loss = torch.stack([own.mean() for own in losses]).sum()
         loss.backward()
         total += loss.item()
     return total / len(cards) if cards else math.nan

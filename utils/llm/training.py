@@ -1,8 +1,8 @@
 """Fine-tune a language model on question-answer cards, fast on two cores.
 
 Time is saved where nothing is learned: only answers are scored, batches hold cards of like
-length, copies of a card in a batch are read once, and layers below the lowest adapter are run
-once a card (``utils.llm.reading``).
+length, copies of a card in a batch are read once, layers below the lowest adapter are run
+once a card (``utils.llm.reading``), and logits are never all there at once (``utils.llm.head``).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ import torch
 
 from utils.arguments import MANY, flag, function, number, seed_number, whole_number
 from utils.llm.model import LLM
-from utils.llm.reading import Tokens, read, tokenize
+from utils.llm.reading import Tokens, answer_losses, tokenize
 from utils.progress import progress_bar
 
 
@@ -38,8 +38,8 @@ def _mean_loss(llm: LLM, batch: Sequence[Tokens]) -> torch.Tensor:
     """Mean over all answer tokens of a batch, in which copies of a card are read only once."""
     keys = [(tuple(card.ids), card.answer_start) for card in batch]
     different = dict(zip(keys, batch, strict=True))
-    of_key = dict(zip(different, read(llm, list(different.values())), strict=True))
-    return torch.cat([of_key[key].losses for key in keys]).mean()
+    of_key = dict(zip(different, answer_losses(llm, list(different.values())), strict=True))
+    return torch.cat([of_key[key] for key in keys]).mean()
 
 
 def fine_tune(
