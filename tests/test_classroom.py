@@ -82,7 +82,8 @@ def test_a_longer_lesson_makes_a_longer_plan():
 def test_every_lesson_has_two_to_four_questions():
     text = (ROOT / "classroom" / "discussion.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    assert list(sections) == [f"Part {x.part}, {x.number} {x.name}" for x in CORES]
+    cores = [f"Part {x.part}, {x.number} {x.name}" for x in CORES]
+    assert list(sections) == [*cores, "The capstone"]
     for name, section in sections.items():
         numbers = [int(n) for n in re.findall(r"^(\d)\. .+[?.]$", section, re.MULTILINE)]
         assert numbers == list(range(1, len(numbers) + 1)), name
