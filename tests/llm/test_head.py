@@ -18,39 +18,22 @@ def case(llm, n=7, scale=1.0):
     return states, wanted
 
 
-def gradient(losses, states):
-    weights = torch.linspace(-1, 2, len(losses))  # each its own, also negative ones
-    return torch.autograd.grad((weights * losses).sum(), states)[0]
-
-
 @pytest.mark.parametrize("size", [4096, 1000, 10**6])
 @pytest.mark.parametrize("scale", [1.0, 5000.0])
-def test_losses_and_gradients_are_those_of_all_logits_at_once(tiny, monkeypatch, size, scale):
+def test_losses_are_those_of_all_logits_at_once(tiny, monkeypatch, size, scale):
     monkeypatch.setattr(head, "_SLICE", size)
     states, wanted = case(tiny, scale=scale)
     expected = F.cross_entropy(head.logits(tiny, states), wanted, reduction="none")
-    losses = head.losses(tiny, states, wanted)
-    assert torch.allclose(losses, expected, rtol=1e-5, atol=1e-4)
-    ours, theirs = gradient(losses, states), gradient(expected, states)
-    assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-6)
     with torch.no_grad():
         measured = head.losses(tiny, states, wanted)
     assert torch.allclose(measured, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_in_bfloat16_the_loss_and_its_gradient_err_no_more_than_its_rounding():
+def test_in_bfloat16_losses_are_measured_in_float32():
     llm = load_llm(device="cpu", dtype=torch.bfloat16)
     states, wanted = case(llm, n=12)
-    plain = F.cross_entropy(head.logits(llm, states), wanted, reduction="none")
-    exact = states.detach().float().requires_grad_()
     weight = llm.base.get_output_embeddings().weight.float()
-    true = F.cross_entropy(F.linear(exact, weight), wanted, reduction="none")
-    losses = head.losses(llm, states, wanted)
-    assert torch.allclose(losses, plain, atol=1e-4)
-    ours, theirs, wished = gradient(losses, states), gradient(plain, states), gradient(true, exact)
-    assert ours.dtype == torch.bfloat16
-    off = lambda some: ((some.float() - wished).norm() / wished.norm()).item()  # noqa: E731
-    assert off(ours) < max(2 * off(theirs), 0.01)
+    true = F.cross_entropy(F.linear(states.float(), weight), wanted, reduction="none")
     with torch.no_grad():
         assert torch.allclose(head.losses(llm, states, wanted), true, rtol=1e-3, atol=1e-3)
 

@@ -42,9 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
             for note in scores[-1].notes[:3]:
                 print(f"  {note}")
     path = report.write_result(result_of(entry, scores), asked.to)
-    others = report.read_results({FOLDER / "results", asked.to})
+    others = report.read_results({(FOLDER / "results").resolve(), asked.to.resolve()})
     shown = report.table(others).drop(columns="never", errors="ignore")
     print("\n" + shown.to_string(index=False, float_format="{:.2f}".format, na_rep="–"))
+    MINE.mkdir(parents=True, exist_ok=True)
     report.figure(others).savefig(MINE / "entries.png")
     print(f"\nResult: {_short(path)}; figure: {_short(MINE / 'entries.png')}")
     _unveil(report.read_result(path), others)

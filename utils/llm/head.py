@@ -1,7 +1,7 @@
 """A model's head: from hidden states to what tokens cost, the vocabulary slice by slice.
 
 All logits of a thousand tokens are 200 MB. To get that much memory and to go through it several
-times takes longer than to compute them, so only a slice of them is there at a time.
+times takes longer than to compute them: where they are only measured, a slice is there at a time.
 """
 
 from collections.abc import Iterator
@@ -55,45 +55,11 @@ def costs(llm: LLM, states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 def losses(llm: LLM, states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Cross-entropy (nats) of the token after each state, float32 ``(n,)``.
 
-    With gradients, unless they are switched off: to the states, and to the head if it is trained.
+    With gradients, unless they are switched off.
     """
-    if not torch.is_grad_enabled():
-        return costs(llm, states, wanted[:, None])[:, 0]
-    head = llm.base.get_output_embeddings()
-    if head.bias is not None or head.weight.requires_grad:
+    if torch.is_grad_enabled():
         return F.cross_entropy(logits(llm, states), wanted, reduction="none")
-    return _Losses.apply(states, wanted, llm)
-
-
-class _Losses(torch.autograd.Function):
-    """Cross-entropy after a frozen head, and its gradient, both in one pass over the vocabulary.
-
-    The gradient is the head's mean row, by the probabilities, minus the wanted token's row. As
-    the largest logit is known only in the end, what was summed up is scaled down whenever a
-    larger one comes (Milakov and Gimelshein 2018, arXiv:1805.02867).
-    """
-
-    @staticmethod
-    def forward(ctx, states: torch.Tensor, wanted: torch.Tensor, llm: LLM) -> torch.Tensor:
-        weight, wanted = llm.base.get_output_embeddings().weight, wanted[:, None]
-        own = states.new_zeros(wanted.shape, dtype=torch.float32)
-        total, highest = own.clone(), torch.full_like(own, -torch.inf)
-        rows = states.new_zeros(states.shape, dtype=torch.float32)  # weighted, summed up
-        for words in _slices(llm):
-            part = F.linear(states, weight[words]).float()
-            own += _of(part, wanted, words)
-            before, highest = highest, torch.maximum(highest, part.amax(dim=1, keepdim=True))
-            shares, scale = part.sub_(highest).exp_(), (before - highest).exp()
-            total = total * scale + shares.sum(dim=1, keepdim=True)
-            rows = rows * scale + shares.to(weight.dtype) @ weight[words]
-        ctx.save_for_backward(rows / total - weight[wanted[:, 0]].float())
-        ctx.dtype = states.dtype
-        return (highest + total.log() - own)[:, 0]
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple:
-        (rows,) = ctx.saved_tensors
-        return (gradient[:, None] * rows).to(ctx.dtype), None, None
+    return costs(llm, states, wanted[:, None])[:, 0]
 
 
 def _slices(llm: LLM) -> Iterator[slice]:

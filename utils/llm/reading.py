@@ -75,7 +75,7 @@ def read(llm: LLM, batch: Sequence[Tokens]) -> list[Prediction]:
 
 
 def answer_losses(llm: LLM, batch: Sequence[Tokens]) -> list[torch.Tensor]:
-    """The losses of ``read``'s predictions, with the same gradients, in less time and memory."""
+    """The losses of ``read``'s predictions, with the same gradients; without them, in less time."""
     states, wanted = _scored(llm, batch)
     losses = head.losses(llm, states, torch.cat(wanted))
     return list(losses.split([len(tokens) for tokens in wanted]))

@@ -1,8 +1,8 @@
 """Fine-tune a language model on question-answer cards, fast on two cores.
 
 Time is saved where nothing is learned: only answers are scored, batches hold cards of like
-length, copies of a card in a batch are read once, layers below the lowest adapter are run
-once a card (``utils.llm.reading``), and logits are never all there at once (``utils.llm.head``).
+length, copies of a card in a batch are read once, and layers below the lowest adapter are run
+once a card (``utils.llm.reading``).
 """
 
 from collections.abc import Callable, Iterable, Sequence
