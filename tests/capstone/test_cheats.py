@@ -14,7 +14,7 @@ CASE = few(11)
 
 def score(entry, seed, rooms):
     """On the small case, where the reference job is known to take two seconds."""
-    return scoring.score(entry, seed, rooms, deal=few, unit=2.0)
+    return scoring.score(entry, seed, rooms, deal=few, unit=2.0, secret=b"of the tests")
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +152,36 @@ def test_a_patient_counted_as_six_is_refused_where_one_would_be_paid_for(rooms, 
     found = score(blind, 11, rooms)
     assert "stands in it 6 times" in found.refused
     assert not guarded.refused
+
+
+TWICE = """
+    nodes = list(grid.get_node_ids())[:1] * 2
+    content = RecordDict({"arrays": ArrayRecord({"weights": start})})
+    pair = grid.send_and_receive([Message(content, node, "train") for node in nodes])
+    one, two = (r.content["arrays"]["weights"].numpy() for r in pair if r.has_content())
+    assert np.abs(one - two).max() > 0.1, "the same noise"
+"""
+
+
+def test_asked_twice_at_once_a_clinic_does_not_send_the_same_noise_twice(rooms):
+    """Else the difference of two replies would be free of noise."""
+    seeds = [b"one", b"two", b"three"]  # in one of them the clinic that is asked does not crash
+    found = [
+        scoring.score(in_server(TWICE, True), 11, rooms, deal=few, unit=2.0, secret=secret).refused
+        for secret in seeds
+    ]
+    assert not any("the same noise" in one for one in found)
+    assert any("not enough values" not in one for one in found)
+
+
+def test_an_entry_cannot_find_the_seed_of_the_case_in_its_process(rooms):
+    code = (
+        "import sys; f = sys._getframe(); seen = []\n"
+        "    while f is not None:\n"
+        "        seen.append(repr(f.f_locals.get('job', {}).get('seed'))); f = f.f_back\n"
+        "    raise ValueError(str(seen))"
+    )
+    assert "'11'" not in score(in_server(code), 11, rooms).refused
 
 
 def test_an_answer_to_evaluate_is_not_guarded_and_is_refused(rooms):

@@ -4,10 +4,12 @@ It counts what travels, plays the clinic that crashes and the one that lies, and
 reply to the rules.
 """
 
+import hashlib
 import json
 import math
 import random
-import zlib
+import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -53,7 +55,8 @@ class Network:
         entry: whose.
         settings: that it asked for.
         case: who is behind the clinics.
-        seed: of node ids, crashes, noise, and clients' random numbers.
+        secret: from which node ids, crashes, noise and clients' random numbers are drawn. Who knew
+            it could take the noise off again, so no entry can find it out.
         delta: of the promise.
         seconds: of the processor that the entry may take before it is stopped.
         cleans: whether the entry has a ``clean`` or a ``patient_key``.
@@ -67,14 +70,15 @@ class Network:
         settings: Settings,
         case: Case,
         *,
-        seed: int,
+        secret: bytes,
         delta: float,
         seconds: float,
         cleans: bool,
         empty: float = 0.0,
     ) -> None:
         self.rooms, self.entry, self.settings, self.case = rooms, entry, settings, case
-        self.seed, self.most_seconds = seed, seconds
+        self._secret, self.most_seconds = secret, seconds
+        self._lock, self._releases = threading.Lock(), Counter()
         self.ledger = PatientLedger(delta, settings.epsilon)
         self.cleans, self.empty, self.rounds = cleans, empty, 0
         self._seconds: list[float] = []  # lists: several threads add to them
@@ -85,7 +89,7 @@ class Network:
             "public": json.dumps(case.public),
             "labels": json.dumps(case.labels),
         }
-        draw = random.Random(f"nodes {seed}")
+        draw = random.Random(self.drawn("nodes"))
         nodes = draw.sample(range(2**20, 2**30), len(case.clinics))
         self.clinic_of = dict(zip(nodes, range(len(nodes)), strict=True))
         self.nodes = draw.sample(nodes, len(nodes))
@@ -101,6 +105,11 @@ class Network:
     def bytes(self) -> int:
         """That travelled, both ways."""
         return sum(self._bytes)
+
+    def drawn(self, *what: object) -> int:
+        """A number for a purpose, the same for the same secret; 63 bits."""
+        digest = hashlib.blake2s(repr(what).encode(), key=self._secret, digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 1
 
     def __call__(self, messages: list[tuple[dict, bytes]]) -> list[Frame]:
         """The clinics' replies, in the order of the messages.
@@ -127,8 +136,7 @@ class Network:
         number = self.clinic_of[head["node"]]
         clinic, kind = self.case.clinics[number], head["type"].split(".")[0]
         content = self._over_the_line(unpacked(data), self.settings.bits_down, number)
-        chance = random.Random(f"crash {self.seed} {self.rounds} {kind}")
-        if clinic.role == "crashes" and chance.random() < 0.5:
+        if clinic.role == "crashes" and self.drawn("crash", self.rounds, kind) % 2:
             return Frame(b"F", b"the clinic's process crashed")
         try:
             if self.settings.private:
@@ -141,7 +149,7 @@ class Network:
             return Frame(b"F", b"the clinic failed")  # what it says may hold what it knows
         received, sent, returned = packed(content), _arrays(content), _arrays(reply)
         if clinic.role == "lies" and returned:
-            reply["arrays"] = as_record(_lie(sent, returned))
+            reply[next(iter(reply.array_records))] = as_record(_lie(sent, returned))
         reply = self._over_the_line(reply, self.settings.bits_up, number)
         if kind == "train" and clinic.role in ("honest", "careless"):
             exchange = Exchange(head, received, sent, _arrays(reply))
@@ -152,10 +160,11 @@ class Network:
         """The content as it arrives; its bytes are counted."""
         codec = {32: None, 16: Cast("bfloat16")}.get(bits) or (Uniform(bits) if bits < 16 else None)
         if codec is not None:
-            np.random.seed(zlib.crc32(f"{self.seed} {self.rounds} {clinic} {bits}".encode()))
-            for key, record in content.array_records.items():
-                written = {n: encode_array(a.numpy(), codec) for n, a in record.items()}
-                content[key] = ArrayRecord(written)
+            with self._lock:  # codecs draw from NumPy's one global generator
+                np.random.seed(self.drawn("codec", self.rounds, clinic, bits) % 2**32)
+                for key, record in content.array_records.items():
+                    written = {n: encode_array(a.numpy(), codec) for n, a in record.items()}
+                    content[key] = ArrayRecord(written)
         self._bytes.append(serialized_bytes(content))
         if codec is not None:
             for key, record in content.array_records.items():
@@ -172,7 +181,7 @@ class Network:
         job = head | {
             "content": content,
             "state": self.kept.get((number, who), b""),
-            "seed": zlib.crc32(f"{self.seed} {self.rounds} {number} {who}".encode()),
+            "seed": self.drawn("client", self.rounds, number, who),
             "node_config": config,
         }
         return self.rooms.do("client", self.entry, _DEADLINE, run_config=self.run_config, **job)
@@ -212,7 +221,9 @@ class Network:
                 trained.append(_like(received, _arrays(reply)))
             except (EntryError, InvalidUpdateError) as error:
                 self.notes.append(f"round {self.rounds}, a patient is left out: {error}")
-        rng = np.random.default_rng([self.seed, self.rounds, number])
+        with self._lock:
+            self._releases[number] += 1  # no two have the same noise, whatever the server asks
+            rng = np.random.default_rng(self.drawn("noise", number, self._releases[number]))
         settings = (self.settings.max_norm, noise, len(clinic.records), rng)
         arrays = as_record(guarded(received, trained, *settings))
         metrics = MetricRecord({"num-examples": len(clinic.records)})

@@ -80,6 +80,7 @@ def score(
     say: Callable[[str], None] = lambda text: None,
     deal: Callable[[int], Case] = make_case,
     unit: float | None = None,
+    secret: bytes | None = None,
 ) -> Score:
     """Train and judge an entry on the case of one seed.
 
@@ -87,19 +88,21 @@ def score(
 
     Args:
         entry: from ``read_entry``.
-        seed: of the case, the faults and the noise.
+        seed: of the case.
         rooms: in which it runs.
         say: told how it goes on.
         deal: makes the case from the seed.
         unit: seconds of the processor that the reference job takes; by default it is run before
             and after the training, since a machine is not equally fast all the time.
+        secret: of the faults and the noise; by default one that nobody can repeat. (With it, the
+            noise could be taken off again.)
 
     Raises:
         ValueError: if the seed is none.
     """
     found, started = Score(seed_number(seed)), time.monotonic()
     try:
-        _run(entry, found, rooms, say, deal(found.seed), unit)
+        _run(entry, found, rooms, say, deal(found.seed), unit, secret or os.urandom(16))
     except RefusedError as error:
         found.refused = f"refused: {error}"
     except EntryError as error:
@@ -117,6 +120,7 @@ def _run(
     say: Callable[[str], None],
     case: Case,
     unit: float | None,
+    secret: bytes,
 ) -> None:
     asked = json.loads(rooms.do("describe", entry, 60, run_config={}).data)
     told = next(
@@ -134,15 +138,14 @@ def _run(
         entry,
         settings,
         case,
-        seed=found.seed,
+        secret=secret,
         delta=DELTA,
         seconds=most,
         cleans=asked["cleans"],
         empty=empty,
     )
-    done = rooms.serve(
-        entry, 600, network, nodes=network.nodes, run_config=network.run_config, seed=found.seed
-    )
+    job = {"nodes": network.nodes, "run_config": network.run_config}
+    done = rooms.serve(entry, 600, network, seed=network.drawn("server"), **job)
     if not network.exchanges:
         raise EntryError("no clinic's reply ever reached its server")
     jobs = (network.seconds + done.seconds) / ((before + (unit or _reference(rooms))) / 2)
