@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"case {seed}: {report.in_words(scores[-1])}", flush=True)
             for note in scores[-1].notes[:3]:
                 print(f"  {note}")
-    path = report.write_result(result_of(entry, scores), asked.to)
+            path = report.write_result(result_of(entry, scores), asked.to)  # so far
     others = report.read_results({(FOLDER / "results").resolve(), asked.to.resolve()})
     shown = report.table(others).drop(columns="never", errors="ignore")
     print("\n" + shown.to_string(index=False, float_format="{:.2f}".format, na_rep="–"))
