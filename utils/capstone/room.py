@@ -75,16 +75,16 @@ def _serve(line: socket.socket, control: socket.socket) -> NoReturn:
         try:
             if control.recv(1) != b"J":
                 os._exit(0)
-        except OSError:
+            child = os.fork()
+            if child == 0:
+                control.close()
+                _work(line)
+            frames.send(control, b"P", child)
+            _, status, used = os.wait4(child, 0)
+            seconds = used.ru_utime + used.ru_stime
+            frames.send(control, b"E", {"status": status, "seconds": seconds})
+        except OSError:  # the scorer has gone
             os._exit(0)
-        child = os.fork()
-        if child == 0:
-            control.close()
-            _work(line)
-        frames.send(control, b"P", child)
-        _, status, used = os.wait4(child, 0)
-        seconds = used.ru_utime + used.ru_stime
-        frames.send(control, b"E", {"status": status, "seconds": seconds})
 
 
 def _work(line: socket.socket) -> NoReturn:
