@@ -78,6 +78,17 @@ def test_every_answer_begins_with_exactly_one_label():
     assert options <= set(labels)
 
 
+@pytest.mark.parametrize("seed", [21, 305])  # in case 305 two patients had the same complaints
+def test_no_two_patients_of_a_clinic_have_the_same_complaints(seed):
+    for clinic in make_case(seed).clinics:
+        owners: dict[tuple, set[int]] = {}
+        for record, patient in zip(clinic.records, clinic.patients, strict=True):
+            words = record["question"].replace(".", "").split()
+            key = tuple(words if "diagnosis?" in words else sorted(words))
+            owners.setdefault(key, set()).add(patient)
+        assert all(len(some) == 1 for some in owners.values())
+
+
 def test_strangers_are_nobodys_patients():
     for clinic in CASE.clinics:
         assert not [r for r in clinic.strangers if r in clinic.records]

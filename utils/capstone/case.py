@@ -100,6 +100,7 @@ def make_case(seed: int) -> Case:
             copies = [(i, _again(held[i][1], draw)) for i in range(COPIED) for _ in range(COPIES)]
             held = copies + held[COPIED : len(held) - COPIED * (COPIES - 1)]
         held += [(1000 + i, _plain(row)) for i, row in enumerate(diseases)]
+        held = _told_apart(held)
         draw.shuffle(held)
         patients = [10_000 * number + patient for patient, _ in held]
         clinics.append(Clinic([record for _, record in held], patients, absent, role))
@@ -107,6 +108,17 @@ def make_case(seed: int) -> Case:
     labels = {"departments": list(DEPARTMENTS), "diseases": sorted(set(rare.patients["answer"]))}
     known = [{"question": triage.patients[number]["question"]} for number in public]
     return Case(clinics, known, labels, triage.exams | rare.exams, copied, never)
+
+
+def _told_apart(held: list[tuple[int, dict]]) -> list[tuple[int, dict]]:
+    """Without patients whom nobody could tell from another one of the same clinic."""
+    first: dict[tuple, int] = {}
+    for patient, record in held:
+        words = record["question"].replace(".", "").split()
+        key = tuple(words if "diagnosis?" in words else sorted(words))
+        first.setdefault(key, patient)
+    kept = set(first.values())
+    return [(patient, record) for patient, record in held if patient in kept]
 
 
 def _plain(row: dict) -> dict[str, str]:
