@@ -44,7 +44,7 @@ def test_budgets_count_on_every_seed(tmp_path):
     kept, broken = (report.read_result(report.write_result(some, tmp_path)) for some in both)
     assert report.within(kept)
     assert not report.within(broken)
-    assert one(2, MB=12.1, minutes=5.0).broken.keys() == {"MB", "minutes"}
+    assert one(2, MB=12.1, minutes=7.0).broken.keys() == {"MB", "minutes"}
     assert set(BUDGETS) == {"MB", "ε", "minutes"}
 
 
@@ -66,7 +66,9 @@ def test_a_refused_entry_has_a_row_and_no_mark(tmp_path):
     found = report.read_results([tmp_path])
     assert set(report.table(found)["verdict"]) == {"refused", "within"}
     drawn = report.figure(found)
-    assert [text.get_text() for text in drawn.axes[0].texts] == ["fair"]
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["1"]
+    legend = drawn.axes[1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["1 fair"]
     assert "socket" in report.in_words(found[1]["scores"][0])
 
 
@@ -74,7 +76,7 @@ def test_words_say_which_budget_was_broken_and_by_how_much():
     said = report.in_words(one(MB=24.0, ε=float("inf")))
     assert "MB 24 of 12, 2.0 times the budget" in said
     assert "ε ∞ of 8, beyond the budget" in said
-    assert "minutes 1 of 4;" in said
+    assert "minutes 1 of 6;" in said
 
 
 def test_what_is_sealed_is_unsealed_and_damage_is_named(tmp_path):

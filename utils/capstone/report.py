@@ -132,16 +132,18 @@ def figure(results: Sequence[dict]) -> Figure:
     Filled: within all budgets. One mark an entry, the mean of its seeds.
     """
     shown = [one for one in results if not any(score.refused for score in one["scores"])]
-    fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharex=True)
-    for result in shown:
+    fig, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharex=True)
+    for number, result in enumerate(shown, start=1):
         scores = result["scores"]
         kept = within(result)
         color = COLORS["federated + DP" if math.isfinite(scores[0].spent["ε"]) else "federated"]
         place = 100 * utility(result)
         for ax, name in zip(axes, ("server", "copied"), strict=True):
             height = float(np.mean([one.leaks[name] for one in scores]))
-            ax.plot(place, height, "o", ms=9, color=color, mfc=color if kept else "white")
-            ax.annotate(result["entry"], (place, height), (7, 5), textcoords="offset points")
+            label = f"{number} {result['entry']}"
+            look = {"ms": 9, "color": color, "mfc": color if kept else "white", "label": label}
+            ax.plot(place, height, "o", **look)
+            ax.annotate(str(number), (place, height), (6, 5), textcoords="offset points")
     axes[0].axhline(0.5, color="black", ls=":")
     axes[0].set(ylabel="AUC of members, by the server", ylim=(0.35, 1.0))
     never = [one.leaks["never"] for result in shown for one in result["scores"]]
@@ -150,6 +152,8 @@ def figure(results: Sequence[dict]) -> Figure:
     axes[1].set(ylabel="exposure of copied records (bits)", ylim=(-0.4, 7.2))
     for ax in axes:
         ax.set_xlabel("right answers, mean of three exams (%)")
-        ax.margins(x=0.25)
+        ax.margins(x=0.15)
+    if shown:
+        axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     fig.suptitle("Utility against leakage: the best corner is lower right", x=0.01, ha="left")
     return fig
