@@ -1,13 +1,18 @@
 """Entries that try what no entry may do, in real processes; and the small one that does not."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
 from tests.capstone.entries import SMALL, changed, few, in_client, in_server
 from utils.capstone import scoring
 from utils.capstone.case import make_case
-from utils.capstone.rooms import Entry, EntryError, RefusedError, Rooms
+from utils.capstone.rooms import ROOT, Entry, EntryError, RefusedError, Rooms
 
 CASE = few(11)
 
@@ -312,6 +317,48 @@ def test_an_entry_that_says_too_little_is_told_what_is_missing(rooms):
     wrong = changed(("capstone.Settings()", "capstone.Settings(bits_up=12)"))
     with pytest.raises(EntryError, match="must be 32, 16, or from 2 to 8"):
         rooms.do("describe", wrong, 30, run_config={})
+
+
+ALONE = """
+import sys
+from utils.capstone.rooms import Entry, Rooms
+with Rooms(1) as rooms:
+    print("ready", flush=True)
+    rooms.do("describe", Entry("sleeper", sys.argv[1]), 300, run_config={})
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system cannot wait for both")
+def test_a_scorer_that_is_killed_leaves_no_entry_running(tmp_path):
+    source = SMALL + "\nimport time\nprint('asleep')\ntime.sleep(300)\n"
+    scorer = subprocess.Popen(
+        [sys.executable, "-c", ALONE, source], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert scorer.stdout.readline() == "ready\n"
+    rooms, before = [], time.monotonic()
+    while len(rooms) < 4 and time.monotonic() < before + 120:  # room, two of it, the sleeper
+        time.sleep(0.2)
+        rooms = _descendants(scorer.pid)
+    assert len(rooms) == 4
+    time.sleep(1)
+    scorer.kill()
+    scorer.wait()
+    while any(_is_there(one) for one in rooms) and time.monotonic() < before + 180:
+        time.sleep(0.2)
+    assert not [one for one in rooms if _is_there(one)]
+
+
+def _descendants(process):
+    own = psutil.Process(process).children(recursive=True)
+    return [(one.pid, one.create_time()) for one in own]
+
+
+def _is_there(one):
+    try:
+        found = psutil.Process(one[0])
+        return found.create_time() == one[1] and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_the_whole_case_is_dealt_where_no_case_is_given():

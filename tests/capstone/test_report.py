@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from utils.capstone import report
@@ -70,6 +71,24 @@ def test_a_refused_entry_has_a_row_and_no_mark(tmp_path):
     legend = drawn.axes[1].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["1 fair"]
     assert "socket" in report.in_words(found[1]["scores"][0])
+
+
+def test_what_luck_does_is_what_luck_does():
+    """An attack that knows nothing, tried often: 5% lie outside of the figure's grey bands."""
+    draw, (auc, bits) = np.random.default_rng(0), report.luck()
+    members = draw.normal(size=(2000, 2, 54))
+    wins = (members[:, 0, :, None] > members[:, 1, None, :]).mean((1, 2))
+    assert 0.03 < (abs(wins - 0.5) > auc).mean() < 0.07
+    ranks = draw.integers(1, 129, size=(2000, 20))
+    exposure = 7 - np.log2(ranks)
+    apart = exposure[:, :8].mean(1) - exposure[:, 8:].mean(1)
+    assert 0.02 < (abs(apart) > bits).mean() < 0.08
+
+
+def test_the_budgets_told_are_the_budgets_kept():
+    told = (FOLDER / "capstone.ipynb").read_text(encoding="utf-8")
+    for words in ("| traffic | {MB:g} MB |", "ε = {ε:g}, δ", "| computing | {minutes:g} minutes |"):
+        assert words.format(**BUDGETS) in told
 
 
 def test_words_say_which_budget_was_broken_and_by_how_much():

@@ -34,8 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(f"Scoring {entry.name} on {len(seeds)} new case{'s' * (len(seeds) > 1)} …", flush=True)
+    try:
+        opened = Rooms(os.cpu_count() or 1)
+    except EntryError as error:
+        print(error, file=sys.stderr)
+        return 2
     scores = []
-    with Rooms(os.cpu_count() or 1) as rooms:
+    with opened as rooms:
         for seed in seeds:
             scores.append(score(entry, seed, rooms, lambda text: print(f"  {text} …", flush=True)))
             print(f"case {seed}: {report.in_words(scores[-1])}", flush=True)

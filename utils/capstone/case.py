@@ -13,6 +13,7 @@ from utils.data import DEPARTMENTS, Quiz, make_rare_diseases, make_triage, split
 CLINICS, CARELESS = 20, 4  # of them, so many leave identifiers in and write records twice
 COPIES, COPIED = 6, 2  # of a record, of so many patients in a careless clinic
 _TRIAGE, _STRANGERS, _PUBLIC = 60, 6, 10  # patients of each department
+STRANGERS = _STRANGERS * len(DEPARTMENTS) // CLINICS  # of each clinic: nobody trains on them
 _DISEASES, _PATIENTS = 6, 10  # in each specialty, and of each disease
 
 
@@ -90,12 +91,11 @@ def make_case(seed: int) -> Case:
     ):
         rows = [_plain(row) for row in rows]
         draw.shuffle(rows)
-        strangers = _STRANGERS * len(DEPARTMENTS) // CLINICS
         if role == "careless":
             planted = _with_identifiers(rows, careless % 2 == 1, draw.randrange(10**9))
             rows, careless = [one.record for one in planted], careless + 1
-            copied, never = copied + planted[:COPIED], never + planted[-strangers:]
-        held, absent = list(enumerate(rows[:-strangers])), rows[-strangers:]
+            copied, never = copied + planted[:COPIED], never + planted[-STRANGERS:]
+        held, absent = list(enumerate(rows[:-STRANGERS])), rows[-STRANGERS:]
         if role == "careless":
             copies = [(i, _again(held[i][1], draw)) for i in range(COPIED) for _ in range(COPIES)]
             held = copies + held[COPIED : len(held) - COPIED * (COPIES - 1)]

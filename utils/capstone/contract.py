@@ -34,7 +34,8 @@ class Settings:
             times ``max_norm``, divides by the clinic's registered number of records, and lets
             only that out.
         max_norm: the clipping norm S of one patient's change, above 0.
-        noise_multiplier: z, above 0; one number, or one for each round.
+        noise_multiplier: z, above 0; one number, or one for each round. A round is each time
+            that the server sends messages to train, also to clinics that are asked again.
         epsilon: what the entry promises a patient, at the case's δ. A reply that would pass it
             is never sent, and the entry is refused.
         bits_up, bits_down: of a number on the line: 32, 16 (bfloat16), or 2 to 8 (``Uniform``

@@ -23,8 +23,9 @@ from utils.capstone.network import Exchange, Network
 from utils.capstone.rooms import EntryError
 from utils.federation.records import as_record
 
+MEMBERS = 3  # patients of a clinic that are looked for, and as many strangers
 NUMBERS = 128  # that a planted record's own is ranked among: log2 of it, 7 bits, at most
-_AT_ONCE, _MEMBERS = 16, 3  # questions of a call; patients of a clinic that are looked for
+_AT_ONCE = 16  # questions of a call
 _DEADLINE = 120
 
 
@@ -132,9 +133,9 @@ def _people(network: Network) -> list[Person]:
         if clinic.role not in ("honest", "careless"):
             continue
         once = [p for p in clinic.patients if clinic.patients.count(p) == 1 and p % 10_000 < 1000]
-        members = [clinic.records[clinic.patients.index(p)] for p in once[:_MEMBERS]]
+        members = [clinic.records[clinic.patients.index(p)] for p in once[:MEMBERS]]
         found += [Person(number, record, True) for record in members]
-        found += [Person(number, record, False) for record in clinic.strangers[:_MEMBERS]]
+        found += [Person(number, record, False) for record in clinic.strangers[:MEMBERS]]
     if not network.cleans:
         return found
     cleaned = _side_by_side(network, network.cleaned, [one.record for one in found])

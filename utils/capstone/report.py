@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from utils.capstone.case import CARELESS, CLINICS, COPIED, STRANGERS
+from utils.capstone.judging import MEMBERS
 from utils.capstone.scoring import BUDGETS, Score
 from utils.plots import COLORS
 
@@ -126,33 +128,48 @@ def _times(value: float) -> str:
     return "beyond" if math.isinf(value) else f"{value:.1f} times"
 
 
+def luck() -> tuple[float, float]:
+    """How far chance alone takes one case, nineteen times in twenty: an AUC from one half, and
+    the exposure of copied records from that of records never seen (bits).
+
+    The first by the Mann-Whitney test's variance; the second since exposure of a number never
+    seen is about exponential, with a standard deviation of 1 / ln 2 bits.
+    """
+    people = (CLINICS - 2) * MEMBERS  # and as many strangers
+    auc = math.sqrt((2 * people + 1) / (12 * people**2))
+    copied, never = CARELESS * COPIED, CARELESS * STRANGERS
+    return 1.96 * auc, 1.96 / math.log(2) * math.sqrt(1 / copied + 1 / never)
+
+
 def figure(results: Sequence[dict]) -> Figure:
     """Utility across, leakage up: to the server that reads replies, and to who has the model.
 
-    Filled: within all budgets. One mark an entry, the mean of its seeds.
+    Each beside its control: guessing, and the same model's exposure of numbers never seen. Grey:
+    what luck does to one case. Filled: within all budgets. One mark an entry, the mean of its
+    seeds.
     """
     shown = [one for one in results if not any(score.refused for score in one["scores"])]
     fig, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharex=True)
     for number, result in enumerate(shown, start=1):
-        scores = result["scores"]
-        kept = within(result)
+        scores, kept = result["scores"], within(result)
         color = COLORS["federated + DP" if math.isfinite(scores[0].spent["ε"]) else "federated"]
         place = 100 * utility(result)
-        for ax, name in zip(axes, ("server", "copied"), strict=True):
-            height = float(np.mean([one.leaks[name] for one in scores]))
+        auc = float(np.mean([one.leaks["server"] for one in scores]))
+        bits = float(np.mean([one.leaks["copied"] - one.leaks["never"] for one in scores]))
+        for ax, height in zip(axes, (auc, bits), strict=True):
             label = f"{number} {result['entry']}"
             look = {"ms": 9, "color": color, "mfc": color if kept else "white", "label": label}
             ax.plot(place, height, "o", **look)
             ax.annotate(str(number), (place, height), (6, 5), textcoords="offset points")
-    axes[0].axhline(0.5, color="black", ls=":")
-    axes[0].set(ylabel="AUC of members, by the server", ylim=(0.35, 1.0))
-    never = [one.leaks["never"] for result in shown for one in result["scores"]]
-    if never:
-        axes[1].axhline(float(np.mean(never)), color="black", ls=":")
-    axes[1].set(ylabel="exposure of copied records (bits)", ylim=(-0.4, 7.2))
-    for ax in axes:
+    for ax, middle, off in zip(axes, (0.5, 0.0), luck(), strict=True):
+        ax.axhline(middle, color="black", ls=":")
+        ax.axhspan(middle - off, middle + off, color=COLORS["ensemble"], alpha=0.15, lw=0)
         ax.set_xlabel("right answers, mean of three exams (%)")
         ax.margins(x=0.15)
+    axes[0].set(ylabel="AUC of members, by the server", ylim=(0.35, 1.0))
+    axes[1].set(
+        ylabel="exposure of copied records\nabove records never seen (bits)", ylim=(-3, 7.2)
+    )
     if shown:
         axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     fig.suptitle("Utility against leakage: the best corner is lower right", x=0.01, ha="left")

@@ -15,6 +15,8 @@ import marshal
 import os
 import pickle
 import random
+import select
+import signal
 import socket
 import sys
 import traceback
@@ -80,11 +82,25 @@ def _serve(line: socket.socket, control: socket.socket) -> NoReturn:
                 control.close()
                 _work(line)
             frames.send(control, b"P", child)
+            _end_with_the_scorer(child, control)
             _, status, used = os.wait4(child, 0)
             seconds = used.ru_utime + used.ru_stime
             frames.send(control, b"E", {"status": status, "seconds": seconds})
         except OSError:  # the scorer has gone
             os._exit(0)
+
+
+def _end_with_the_scorer(child: int, control: socket.socket) -> None:
+    """Wait for the child, or end it when the scorer has gone (where the system can wait for both).
+
+    The scorer says nothing while a job runs: if there is something to read, it is the end.
+    """
+    if hasattr(os, "pidfd_open"):
+        ended = os.pidfd_open(child)
+        ready, _, _ = select.select([control, ended], [], [])
+        os.close(ended)
+        if control in ready:
+            os.kill(child, signal.SIGKILL)  # not yet waited for, so the number is still its own
 
 
 def _work(line: socket.socket) -> NoReturn:

@@ -60,9 +60,14 @@ class Rooms:
 
     Args:
         count: how many; one more is kept for the server.
+
+    Raises:
+        EntryError: on a system that cannot fork.
     """
 
     def __init__(self, count: int) -> None:
+        if not hasattr(os, "fork"):
+            raise EntryError("this system cannot fork processes: on Windows, score in WSL2")
         pairs = [socket.socketpair() for _ in range(2 * (count + 1))]
         theirs = [pair[1].fileno() for pair in pairs]
         settings = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
