@@ -4,6 +4,9 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from tests.federation.apps import client_app, server_app
 from utils.federation import InvalidUpdateError, check_update, simulate, updates
@@ -56,6 +59,34 @@ def test_changes_to_a_copy_do_not_reach_the_original(content):
 
 def test_a_copy_shares_the_arrays_bytes(content):
     assert copy_content(content)["arrays"]["0"].data is content["arrays"]["0"].data
+
+
+@given(
+    hnp.arrays(
+        hnp.scalar_dtypes() | hnp.unicode_string_dtypes(),
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0),
+    ),
+    st.booleans(),
+)
+def test_a_copied_array_reads_as_flower_reads_it(values, by_columns):
+    array = Array(np.asarray(values, order="F" if by_columns else "C"))
+    copied = copy_content(RecordDict({"a": ArrayRecord({"x": array})}))["a"]["x"]
+    assert copied == array
+    assert array == copied
+    theirs, ours = array.numpy(), copied.numpy()
+    np.testing.assert_array_equal(ours, theirs, strict=True)
+    assert ours.tobytes("A") == theirs.tobytes("A")  # NaN too, and in the same order
+    assert ours.flags.writeable
+
+
+def test_a_copied_array_differs_from_another(content):
+    copied = copy_content(content)["arrays"]["0"]
+    assert copied != Array(np.arange(4.0))
+    assert copied != copied.data
+    copied.stype = "compressed:[]"
+    assert copied != content["arrays"]["0"]
+    with pytest.raises(TypeError, match="serialization type"):
+        copied.numpy()
 
 
 def test_integer_and_boolean_arrays_are_fine():

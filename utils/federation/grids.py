@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy as shallow
 from uuid import uuid4
 
 import torch
@@ -19,6 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 from utils.arguments import shown
 from utils.federation.failures import explained
 from utils.federation.recording import GridAround, round_of
+from utils.federation.records import QuickArray
 from utils.randomness import random_stream
 
 _FIRST_NODE_ID = 1000  # so that nobody takes a node id for a client's number
@@ -180,7 +180,10 @@ def copy_content(content: RecordDict) -> RecordDict:
 
     def copy(record):
         if isinstance(record, ArrayRecord):
-            return ArrayRecord({name: shallow(array) for name, array in record.items()})
+            copied = ArrayRecord()  # given a dictionary, it would copy each array once more
+            for name, array in record.items():
+                copied[name] = QuickArray(array)
+            return copied
         kind = ConfigRecord if isinstance(record, ConfigRecord) else type(record)
         return kind({k: list(v) if isinstance(v, list) else v for k, v in record.items()})
 

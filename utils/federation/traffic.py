@@ -1,7 +1,9 @@
 """Bytes on the wire: by round, client, direction and kind of message."""
 
+from functools import lru_cache
+
 import pandas as pd
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.serde import config_record_to_proto, message_to_proto, metric_record_to_proto
 
 from utils.arguments import one_of, shown
@@ -40,8 +42,10 @@ def _content_bytes(content: RecordDict) -> int:
     total = 0
     for key, record in content.items():
         if isinstance(record, ArrayRecord):
-            items = (_text(name) + _field(_array_bytes(array)) for name, array in record.items())
-            size = sum(map(_field, items))
+            size = sum(
+                _array_bytes(name, a.dtype, tuple(a.shape), a.stype, len(a.data))
+                for name, a in record.items()
+            )
         elif isinstance(record, ConfigRecord):
             size = config_record_to_proto(record).ByteSize()
         else:
@@ -50,11 +54,12 @@ def _content_bytes(content: RecordDict) -> int:
     return total
 
 
-def _array_bytes(array: Array) -> int:
-    shape = sum(map(_varint, array.shape))
-    listed = _field(shape) if array.shape else 0
-    data = len(array.data)
-    return _text(array.dtype) + listed + _text(array.stype) + (_field(data) if data else 0)
+@lru_cache(maxsize=4096)  # a thousand clients send the same names and shapes
+def _array_bytes(name: str, dtype: str, shape: tuple[int, ...], stype: str, data: int) -> int:
+    """An array and its name, among the items of a record."""
+    lengths = sum(map(_varint, shape))
+    array = _text(dtype) + (_field(lengths) if shape else 0) + _text(stype)
+    return _field(_text(name) + _field(array + (_field(data) if data else 0)))
 
 
 def _text(text: str) -> int:
