@@ -11,6 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.federation.apps import client_app, server_app
+from utils import caching
+from utils.federation import simulate
 from utils.hints import LAST
 from utils.lesson import (
     HEADLINE,
@@ -19,6 +22,7 @@ from utils.lesson import (
     checkpoint,
     exercise,
     headline,
+    resumable,
     start_lesson,
 )
 from utils.randomness import seed_everything
@@ -78,6 +82,32 @@ def test_threads_are_set_if_asked_for_and_a_gpu_is_named(monkeypatch, capsys):
     start_lesson("L1", minutes=1, threads=3)
     assert asked == [3]
     assert capsys.readouterr().out.endswith("CPU cores, Fast 9000\n")
+
+
+# A run that can be interrupted -------------------------------------------------------------------
+
+
+def test_a_lessons_run_is_kept_among_the_caches_until_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(caching, "CACHE_DIR", tmp_path / "data")
+    folder = resumable("Part 2, L3 federated")
+    seen = []
+    look = server_app(2, evaluate_fn=lambda *_: seen.append(folder.exists()))
+    simulate(look, client_app(), 2, checkpoint=folder)
+    assert seen == [True] * 3
+    assert folder.parent.parent == tmp_path / "data"
+    assert not folder.exists()
+
+
+def test_a_lesson_in_a_read_only_course_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(caching, "CACHE_DIR", tmp_path / "data")
+    monkeypatch.setattr(os, "access", lambda path, mode: not tmp_path.samefile(path))
+    assert resumable("run") is None
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", 3])
+def test_a_runs_name_is_one_that_a_folder_can_have(name):
+    with pytest.raises(ValueError, match="run is"):
+        resumable(name)
 
 
 # Checkpoints -------------------------------------------------------------------------------------

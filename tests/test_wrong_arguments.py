@@ -110,7 +110,9 @@ def time_limit(seconds):
         raise _TakesLongError
 
     before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)  # of computing, however busy the machine is
+    # of computing, however busy the machine is; again and again, since Python drops what is raised
+    # while it frees an object
+    signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)
     try:
         yield
     finally:

@@ -619,6 +619,7 @@ CALLS = {
                 claim="It is {value:g}", value=1.0, equals=1.0, within=0.1, at_least=0, at_most=2
             ),
         ),
+        "resumable": Call(lesson.resumable, given(run="a run")),
         "headline": Call(lesson.headline, given(sentence="A figure")),
         "exercise": Call(
             lambda praise, hints: lesson.exercise(praise, hints)(lambda answer: None)(1),

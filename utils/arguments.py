@@ -101,6 +101,19 @@ def text(name: str, value: object) -> str:
     return value
 
 
+def folder_name(name: str, value: object) -> str:
+    """The value, if a folder can have that name.
+
+    Raises:
+        ValueError: with the name and the value.
+    """
+    if not isinstance(value, str) or value in ("", ".", "..") or Path(value).name != value:
+        raise ValueError(
+            f"{name} is {shown(value)}; it must be the name of a folder, without a path"
+        )
+    return value
+
+
 def folder_path(name: str, value: object) -> Path:
     """The value as a path, if it is text or a path, and not empty; it need not exist.
 

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from filelock import FileLock
 
+from utils.arguments import folder_name
+
 CACHE_DIR = Path(__file__).resolve().parents[1] / "data"
 Value = TypeVar("Value")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -42,8 +44,7 @@ def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Valu
         ValueError: if the name is no plain name, or one of the others no function.
         CacheError: if the folder is absent, and cannot be written.
     """
-    if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
-        raise ValueError(f"name is {name!r}; it must be the name of a folder, without a path")
+    folder_name("name", name)
     if not callable(build) or not callable(load):
         raise ValueError(f"build and load must be functions; they are {build!r} and {load!r}")
     folder = CACHE_DIR / name

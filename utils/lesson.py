@@ -8,11 +8,12 @@ import os
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from utils import logbook
-from utils.arguments import list_of, number, shown, text, whole_number
+from utils import caching, logbook
+from utils.arguments import folder_name, list_of, number, shown, text, whole_number
 from utils.hardware import multiplies_bfloat16
 from utils.hints import in_steps
 from utils.plots import use_course_style
@@ -54,6 +55,26 @@ def _minutes(minutes: float) -> str:
     if minutes < 1:
         return f"{minutes * 60:.0f} seconds"
     return f"{minutes:g} minute{'s' if minutes != 1 else ''}"
+
+
+def resumable(run: str) -> Path | None:
+    """Where ``simulate(checkpoint=…)`` keeps a lesson's long run until it has finished.
+
+    Interrupted, or after its kernel ended, the same cell goes on after the last whole round.
+
+    Args:
+        run: its name, which no other run of the course has, e.g. ``"Part 2, L3 federated"``.
+
+    Returns:
+        A folder among the course's caches; None (nothing is kept) where these are read-only.
+
+    Raises:
+        ValueError: if the name is none that a folder can have.
+    """
+    folder_name("run", run)
+    cache = caching.CACHE_DIR
+    writable = os.access(cache if cache.exists() else cache.parent, os.W_OK)
+    return cache / "unfinished" / run if writable else None
 
 
 class CheckpointError(AssertionError):

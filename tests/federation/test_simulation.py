@@ -392,7 +392,8 @@ def test_a_message_to_an_unknown_node_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_clients": 0}, "num_clients is 0; it must be a whole number of at least 1"),
+        ({"num_clients": 0}, "num_clients is 0; it must be a whole number from 1 to 1,000,000"),
+        ({"num_clients": 10**12}, "num_clients is 1000000000000; it must be a whole number from 1"),
         ({"num_clients": 2.5}, "num_clients is 2.5"),
         ({"num_clients": True}, "num_clients is True"),
         ({"num_clients": 2, "seed": -1}, "seed is -1; it must be a whole number of at least 0"),

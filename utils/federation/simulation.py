@@ -33,6 +33,7 @@ from utils.progress import progress_bar
 from utils.randomness import random_stream
 
 _ENGINES = "inline", "ray"
+_MOST_CLIENTS = 1_000_000  # each has a context of its own, of about 2 kB
 
 
 @dataclass
@@ -89,7 +90,7 @@ def simulate(
         server_app: any Flower ServerApp with an ``@app.main()``.
         client_app: any Flower ClientApp. With Ray, define it in a module: functions
             defined in a notebook are sent anew with every task, which is slow.
-        num_clients: number of clients (Flower: SuperNodes), at least 1.
+        num_clients: number of clients (Flower: SuperNodes), 1 to a million.
         seed: any non-negative integer.
         engine: ``"inline"`` (this process and ``workers``) or ``"ray"`` (Flower's runtime, 1 CPU
             a client).
@@ -115,7 +116,7 @@ def simulate(
         CheckpointError: if the folder holds another run's checkpoints, or a damaged one, or
             cannot be written.
     """
-    num_clients = whole_number("num_clients", num_clients, 1)
+    num_clients = whole_number("num_clients", num_clients, 1, _MOST_CLIENTS)
     seed = whole_number("seed", seed, 0)
     engine, verbose = one_of("engine", engine, _ENGINES), flag("verbose", verbose)
     workers = None if workers is None else whole_number("workers", workers, 1)
