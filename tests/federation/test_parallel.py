@@ -363,11 +363,18 @@ def test_a_killed_worker_is_replaced_and_its_client_named():
     assert run.client_metrics.groupby("round").size().tolist() == [3, 4]
 
 
-def test_a_killed_worker_of_rays_is_not_replaced_and_the_run_says_so():
+def test_on_ray_a_client_that_raises_is_reported_and_a_killed_worker_is_not_replaced():
     def train(message, context):
+        if context.node_config["partition-id"] == 0:
+            raise ValueError("zero rounds")
+        time.sleep(1)  # until the other one has answered, should they share a worker
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(RoundFailedError, match=r"of Ray's ended .*engine='inline' replaces such"):
+    said = (
+        r"all 2 clients failed to train(?=.*client 0: ValueError: zero rounds)"
+        r"(?=.*client 1: a worker process of Ray's ended .*engine='inline' replaces such)"
+    )
+    with pytest.raises(RoundFailedError, match=said):
         simulate(server_app(1), client_app(train), 2, engine="ray")
 
 

@@ -353,11 +353,6 @@ def test_an_evaluation_in_which_all_fail_raises_too():
         simulate(server_app(1), client_app(evaluate=evaluate), 2)
 
 
-def test_a_failing_client_on_ray_is_reported_alike():
-    with pytest.raises(RoundFailedError, match=r"all 2 clients failed to train.*zero rounds"):
-        simulate(server_app(1), failing({0, 1}, ValueError("zero rounds")), 2, engine="ray")
-
-
 def test_a_client_that_forgets_to_return_gets_told_how():
     with pytest.raises(RoundFailedError, match=r"returned NoneType.*return Message\(content"):
         simulate(server_app(1), client_app(lambda message, context: None), 2)
