@@ -1,5 +1,7 @@
 """Federated LoRA: what a clinic does, and what travels."""
 
+import random
+
 import pytest
 import torch
 from datasets import Dataset
@@ -167,17 +169,24 @@ def test_clinics_in_several_processes_train_the_same_bits(tiny, cards):
 def test_a_clinic_may_load_its_model_and_read_its_own_cards_when_it_is_asked(tiny, clinics):
     add_lora(tiny, 2)
     start, own = adapter_state(tiny), list(clinics.values())
-    asked = []
+    asked, seeds = [], []
 
     def cards(context):
+        random.random()  # as Flower's heartbeat does on a network, while data and model are loaded
         asked.append(context.node_config["partition-id"])
         return own[asked[-1]]
 
+    def training(llm, cards, config, seed):
+        seeds.append(seed)
+        return train_steps(llm, cards, config, seed)
+
     runs = []
-    for app in (clinic_app(tiny, clinics), clinic_app(lambda context: tiny, cards)):
+    for whose in ((tiny, clinics), (lambda context: tiny, cards)):
         load_adapter_state(tiny, start)
+        app = clinic_app(*whose, training)
         run = simulate(server(tiny, plain(), 1), app, 2, workers=1, progress=False)
         runs.append(run.result.arrays.to_torch_state_dict())
     assert sorted(asked) == [0, 1]
+    assert seeds[:2] == seeds[2:]
     for name, w in runs[0].items():
         assert torch.equal(w, runs[1][name]), name

@@ -93,7 +93,9 @@ def repeatable(message: Message, context: Context, call_next: ClientAppCallable)
     """A mod: a client's random numbers are the same wherever it runs.
 
     They come from the run's ``seed``, the kind of message, the round and the client's number
-    (``partition-id`` of its node configuration), as in ``simulate``.
+    (``partition-id`` of its node configuration), as in ``simulate``. On a network, Flower's own
+    threads draw from Python's generator, too: what must repeat is drawn from it first, or from
+    torch's or NumPy's.
     """
     number, kind = context.node_config["partition-id"], message.metadata.message_type
     with random_stream(context.run_config["seed"], kind, round_of(message) or 0, number):

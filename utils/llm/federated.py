@@ -106,10 +106,11 @@ def clinic_app(
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
+        seed = random.getrandbits(31)  # first: on a network, Flower's heartbeat draws numbers, too
         cards = cards_of(context)
         model = llm(context) if callable(llm) else llm
         load_adapter_record(model, message.content["arrays"])
-        losses = training(model, cards, message.content["config"], random.getrandbits(31))
+        losses = training(model, cards, message.content["config"], seed)
         metrics = {"num-examples": 1}
         if losses is not None:
             metrics = {"num-examples": len(cards), "loss": losses[0]}
