@@ -50,7 +50,7 @@ def cached(name: str, build: Callable[[Path], None], load: Callable[[Path], Valu
     folder = CACHE_DIR / name
     with _said_plainly():
         try:
-            CACHE_DIR.mkdir(parents=True, exist_ok=True)
+            CACHE_DIR.mkdir(exist_ok=True)
             lock = FileLock(CACHE_DIR / f"{name}.lock")
             lock.acquire()
         except OSError as error:

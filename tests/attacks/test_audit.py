@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, norm
 
-from utils.attacks import empirical_epsilon, empirical_mu
+from utils.attacks import audit, empirical_epsilon, empirical_mu
 
 
 def gaussian_epsilon(noise: float, delta: float) -> float:
@@ -123,3 +125,11 @@ def test_mu_of_scores_that_say_nothing_is_zero_and_unusable_ones_are_refused():
     for confidence in (0, 1, 95, math.nan, None):
         with pytest.raises(ValueError, match=r"confidence is .* above 0 and below 1"):
             empirical_mu(np.arange(20.0), np.arange(20.0), confidence)
+
+
+@given(st.integers(0, 9), st.integers(0, 7), st.floats(0.5, 0.99))
+def test_the_bounds_on_both_rates_are_those_of_clopper_and_pearson(found, accused, confidence):
+    hits, alarms = np.arange(9) < found, np.arange(7) < accused
+    least, most = audit._rates(hits * 1.0, alarms * 1.0, np.array([0.5]), confidence)
+    assert least[0] == pytest.approx(binomtest(found, 9).proportion_ci(confidence).low)
+    assert most[0] == pytest.approx(binomtest(accused, 7).proportion_ci(confidence).high)
