@@ -110,9 +110,9 @@ def time_limit(seconds):
         raise _TakesLongError
 
     before = signal.signal(signal.SIGPROF, stop)
-    # of computing, however busy the machine is; again and again, since Python drops what is raised
-    # while it frees an object
-    signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)
+    # of computing, however busy the machine is; and again, since Python drops what is raised while
+    # it frees an object, but not so soon that it would cut the cleaning up short
+    signal.setitimer(signal.ITIMER_PROF, seconds, 5)
     try:
         yield
     finally:
