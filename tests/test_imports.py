@@ -12,6 +12,7 @@ BASE = {
     "hardware",
     "hints",
     "logbook",
+    "memory",
     "packaged",
     "progress",
     "randomness",

@@ -71,6 +71,11 @@ def test_a_spoilt_reply_is_refused_with_its_senders_name(change, message):
     assert sorted(trained["client"]) == [0, 2]
 
 
+def test_finite_values_pass_whose_squares_are_not():
+    run = simulate(server_app(1), spoil(with_w(np.array([1e30, -1e30], "f4"))), 3)
+    assert not run.failures
+
+
 def test_the_strategys_own_weight_key_is_checked():
     strategy = FedAvg(fraction_evaluate=0.0, weighted_by_key="patients")
 

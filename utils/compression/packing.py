@@ -3,7 +3,7 @@
 from functools import cache
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 
 def in_rows(vector: np.ndarray, length: int) -> np.ndarray:

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
-from scipy.stats import binomtest
+import scipy
 
 from utils.arguments import flag, list_of, rows_of, whole_number
 from utils.data.quiz import Quiz
@@ -44,7 +43,7 @@ class Marks(NamedTuple):
     @property
     def interval(self) -> tuple[float, float]:
         """95% interval of the accuracy over questions (Wilson)."""
-        test = binomtest(int(self.right.sum()), len(self.right))
+        test = scipy.stats.binomtest(int(self.right.sum()), len(self.right))
         low, high = test.proportion_ci(method="wilson")
         return float(low), float(high)
 
@@ -138,6 +137,8 @@ def rouge_l(
     Raises:
         ValueError: if they are no cards, or ``max_new_tokens`` is below 1.
     """
+    from rouge_score.rouge_scorer import RougeScorer  # takes a second to import
+
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     cards = rows_of("cards", cards, "question", "answer")
     return np.array(

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import torch
-from opacus.grad_sample import GradSampleHooks
-from opacus.optimizers import DPOptimizer
 
 from utils.arguments import number, seed_number, whole_number
 from utils.llm.model import LLM
@@ -75,6 +73,9 @@ def fine_tune_privately(
     Raises:
         ValueError: for values out of range, no cards, or a model without trainable parameters.
     """
+    from opacus.grad_sample import GradSampleHooks  # here, because they take a second to import
+    from opacus.optimizers import DPOptimizer
+
     noise_multiplier = number("noise_multiplier", noise_multiplier, least=0)
     max_norm = number("max_norm", max_norm, above=0)
     sampling_rate = number("sampling_rate", sampling_rate, above=0, most=1)

@@ -11,16 +11,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import NamedTuple
-
-import dp_accounting
-from dp_accounting import rdp
-from dp_accounting.pld.privacy_loss_distribution import (
-    PrivacyLossDistribution,
-    from_gaussian_mechanism,
-)
+from typing import TYPE_CHECKING, NamedTuple
 
 from utils.arguments import MANY, list_of, number, one_of, shown, whole_number
+
+if TYPE_CHECKING:  # dp_accounting takes a second to import, so functions do it
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 
 class Release(NamedTuple):
@@ -103,6 +99,8 @@ def one_accountant(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _pld_epsilon(releases: tuple[Release, ...], delta: float) -> float:
+    import dp_accounting
+
     plain = [r for r in releases if r.sampling_rate == 1]
     if len(plain) == len(releases):  # together one Gaussian release: exact
         z = sum(r.times / r.noise_multiplier**2 for r in plain) ** -0.5
@@ -118,13 +116,18 @@ def _pld_epsilon(releases: tuple[Release, ...], delta: float) -> float:
 
 
 @lru_cache(maxsize=32)  # the slow part, and the same for any number of rounds
-def _one_release(z: float, sampling_rate: float, grid: float) -> PrivacyLossDistribution:
+def _one_release(z: float, sampling_rate: float, grid: float) -> "PrivacyLossDistribution":
+    from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
+
     return from_gaussian_mechanism(
         z, sampling_prob=sampling_rate, value_discretization_interval=grid
     )
 
 
 def _rdp_epsilon(releases: tuple[Release, ...], delta: float) -> float:
+    import dp_accounting
+    from dp_accounting import rdp
+
     book = rdp.RdpAccountant()
     with _quiet_orders():
         for z, q, times in releases:
@@ -216,6 +219,8 @@ def gaussian_sigma(target_epsilon: float, delta: float) -> float:
     Balle and Wang 2018, arXiv:1805.06530. Right for every epsilon, where the textbook's
     sqrt(2 ln(1.25/δ)) / ε is proven for ε < 1 only, and wasteful there.
     """
+    import dp_accounting
+
     number("delta", delta, above=0, below=1)
     number("target_epsilon", target_epsilon, above=0)
     return float(dp_accounting.get_sigma_gaussian(target_epsilon, delta))

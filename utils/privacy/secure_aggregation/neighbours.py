@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.stats import hypergeom
+import scipy
 
 from utils.arguments import MANY, number, whole_number
 
@@ -72,8 +72,8 @@ def enough_neighbours(
         if reach > 2.0**-security:
             continue
         for t in range(k // 2 + 2, k + 2):  # more than half of the k + 1 holders
-            open_ = n * hypergeom.sf(t - 1, n - 1, bad, k) if bad else 0.0
-            stuck = n * hypergeom.cdf(t - 1, n - 1, n - 1 - gone, k)
+            open_ = n * scipy.stats.hypergeom.sf(t - 1, n - 1, bad, k) if bad else 0.0
+            stuck = n * scipy.stats.hypergeom.cdf(t - 1, n - 1, n - 1 - gone, k)
             if open_ <= 2.0**-security and stuck <= 2.0**-correctness:
                 return Enough(k, (t - 1) / (k + 1))
     raise ValueError(
