@@ -8,6 +8,7 @@ which it does not have.
 """
 
 import gc
+import importlib
 import json
 import linecache
 import logging
@@ -59,9 +60,20 @@ def main(descriptors: list[int]) -> None:
 
 
 def _warm_up(llm: contract.LLM) -> None:
-    """Do once what libraries put off until first needed, imports of theirs among it."""
+    """Do once what libraries put off until first needed, imports of theirs among it.
+
+    Some of them read more than code, which an entry may not.
+    """
     from utils import llm as models
 
+    for name in (
+        "dp_accounting",
+        "opacus",
+        "rouge_score.rouge_scorer",
+        "scipy.stats",
+        "sklearn.base",
+    ):
+        importlib.import_module(name)
     card = [{"question": "What is fever?", "answer": "a body that is too warm"}]
     models.add_lora(llm, 2, top_layers=1)
     models.fine_tune(llm, card, steps=1, progress=False)
