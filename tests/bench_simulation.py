@@ -10,6 +10,7 @@ things too, judge by the processor's seconds, given where all is done in one pro
 time and memory from 10 to 10,000 clients.
 """
 
+import logging
 import os
 import statistics
 import time
@@ -134,6 +135,7 @@ def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
     print(__doc__)
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # its strategy tells of each round
     ours("small")  # tells this process who it is
     for work, options in WAYS.values():
         work("small", **options)  # warm up
