@@ -81,8 +81,9 @@ def test_what_it_started_ends_with_it(tmp_path, how, before):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_it_ends_with_the_python_that_started_it(tmp_path, how):
     code = f"""
-    import pathlib, sys, time
+    import pathlib, signal, sys, time
     from utils.deployment import Process
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if the tests run with &
     Process("x", [sys.executable, "-c", {PARENT!r}], pathlib.Path({str(tmp_path)!r}), {{}})
     print("started", flush=True)
     time.sleep(600)
