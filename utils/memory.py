@@ -12,7 +12,7 @@ def keep_freed() -> bool:
 
     By default glibc gives blocks of more than 32 MB, and what lies free at the end of its heap,
     back to the system at once, and every page that is asked for again costs a fault. Models,
-    their replies and their logits are such blocks: kept, fifty replies of 1.7 M weights each are
+    their replies and their logits are such blocks: kept, replies of 1.7 M weights each are
     written in a third of the time, and a language model's exam takes about a tenth less.
 
     Returns:
