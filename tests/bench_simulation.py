@@ -1,7 +1,7 @@
 """``make bench``: what the engine costs, beside a bare loop, two plain processes, and Ray.
 
 Beside Flower's own objects, too: the same messages, records and average, with no engine between
-server and client. No engine for Flower's apps can cost less.
+server and client. What an engine adds is the difference.
 
 Four jobs on the bundled digits, FedAvg with every client: one like L2's (10 clients), a
 cohort of 50 with a small network, the same with 1.66 million parameters, and 1,000 clients of

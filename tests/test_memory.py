@@ -32,7 +32,7 @@ def faults_with(start):
 @pytest.mark.skipif(not GLIBC, reason="another C library than glibc keeps its own counsel")
 def test_blocks_that_come_again_cost_no_page_faults_once_utils_is_imported():
     fresh, kept = faults_with(""), faults_with("import utils")
-    assert fresh > 10_000  # some hundred megabytes in pages of 4 kB, or it shows nothing
+    assert fresh > 100  # 400 MB, in pages of 4 kB or 2 MB, or it shows nothing
     assert kept < fresh / 20
 
 

@@ -257,7 +257,7 @@ def _check_weight(key: str, weight: object) -> None:
 def _not_finite(values: np.ndarray) -> int:
     if not np.issubdtype(values.dtype, np.inexact):
         return 0  # integers and booleans are always finite
-    with np.errstate(all="ignore"):  # as their sum of squares, so they
+    with np.errstate(all="ignore"):  # a finite sum has finite terms
         if values.dtype.char in "fd" and np.isfinite(np.vdot(values, values)):
             return 0
     return values.size - int(np.isfinite(values).sum())
