@@ -1,5 +1,6 @@
 """Reading: the same losses and gradients as transformers', only sooner."""
 
+import math
 import pickle
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from tests.llm.tiny import randomize
 from utils.data import load_cards
-from utils.hardware import products_of_bfloat16
+from utils.hardware import multiplies_bfloat16, products_of_bfloat16
 from utils.llm import (
     LLM,
     add_lora,
@@ -159,12 +160,12 @@ def test_a_tree_predicts_as_each_of_its_texts_alone(tiny):
 
 
 def count_lower(monkeypatch):
-    """How many texts go through the frozen layers, at each reading."""
+    """The texts and tokens that go through the frozen layers, at each reading."""
     read_below, through = [], layers._through
 
     def counting(body, which, states, positions, mask):
         if which.stop is not None:
-            read_below.append(len(states))
+            read_below.append(tuple(states.shape[:2]))
         return through(body, which, states, positions, mask)
 
     monkeypatch.setattr(layers, "_through", counting)
@@ -184,10 +185,28 @@ def test_frozen_layers_read_a_card_once_whoever_asks(tiny, cards, monkeypatch):
             evaluate(tiny, cards[:2], progress=False)
     add_lora(tiny, 4, top_layers=1, seed=3)  # the layers below are the same ones
     evaluate(tiny, cards, progress=False)
-    assert read_below == [1] * len(cards)  # one by one: its bits depend on no other card
+    lengths = [-(-len(card.ids) // 64) * 64 for card in tokenize(tiny, cards)]
+    per_batch = {length: max(1, 256 // length) for length in set(lengths)}
+    assert sorted(read_below) == sorted(  # filled up, so that its bits depend on no other card
+        (size, length)
+        for length, size in per_batch.items()
+        for _ in range(math.ceil(lengths.count(length) / size))
+    )
     tiny.forget_activations()
-    evaluate(tiny, cards[:2], progress=False)
-    assert sum(read_below) == len(cards) + 2
+    read_below.clear()
+    evaluate(tiny, cards[:1], progress=False)
+    assert read_below == [(per_batch[lengths[0]], lengths[0])]
+
+
+@pytest.mark.parametrize(("words", "shape"), [(10, (4, 64)), (70, (2, 128)), (150, (1, 192))])
+def test_frozen_layers_read_long_texts_in_smaller_batches(tiny, monkeypatch, words, shape):
+    add_lora(tiny, 2, top_layers=1)
+    read_below = count_lower(monkeypatch)
+    card = {"question": "a " * words, "answer": "b"}
+    fine = evaluate(tiny, [card], progress=False).loss
+    assert read_below == [shape]
+    remove_lora(tiny)
+    assert evaluate(tiny, [card], progress=False).loss == pytest.approx(fine, rel=1e-5)
 
 
 def test_what_is_kept_of_a_card_depends_on_no_other_card(tiny, cards):
@@ -202,8 +221,11 @@ def test_what_is_kept_of_a_card_depends_on_no_other_card(tiny, cards):
     assert all(torch.equal(states, together[key]) for key, states in alone.items())
 
 
-def test_what_is_kept_of_a_card_depends_on_no_number_of_threads():
-    llm = load_llm(dtype=torch.float32)  # the real one: a small one's products have one way only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_depends_on_no_number_of_threads_or_cards_at_once(dtype):
+    if dtype == torch.bfloat16 and not multiplies_bfloat16("cpu"):
+        pytest.skip("the course would not load it so here")
+    llm = load_llm(dtype=dtype, device="cpu")  # a small model's products have one way only
     add_lora(llm, 2, top_layers=26)
     cards = load_cards()["train"].select(range(8))
     threads, kept = torch.get_num_threads(), []
@@ -211,7 +233,7 @@ def test_what_is_kept_of_a_card_depends_on_no_number_of_threads():
         for number in (1, 2, 3):
             torch.set_num_threads(number)
             llm.forget_activations()
-            evaluate(llm, cards, progress=False)
+            evaluate(llm, cards, batch_size=4 - number, progress=False)
             assert torch.get_num_threads() == number
             kept.append(dict(llm.activations.by_text))
     finally:

@@ -6,7 +6,7 @@ about 2.3 kB a token (576 numbers of 4 bytes; the bundled model).
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from uuid import uuid4
@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 MOST_TOKENS = 200_000  # whose activations are kept, the latest: about 460 MB
+_TEXTS, _TOKENS = 4, 64  # of a batch that is read below the adapters
 
 
 class Activations:
@@ -101,44 +102,58 @@ def hidden(
     """
     depth, device = first_adapted(body), body.embed_tokens.weight.device
 
-    def lower(some: Sequence[Sequence[int]]) -> torch.Tensor:
-        longest = max(map(len, some))
-        ids = [[*row, *[0] * (longest - len(row))] for row in some]
+    def lower(some: Sequence[Sequence[int]], length: int) -> torch.Tensor:
+        ids = [[*row, *[0] * (length - len(row))] for row in some]
         states = body.embed_tokens(torch.tensor(ids, device=device))
         return _through(body, slice(depth), states, positions, mask) if depth else states
 
+    longest = max(map(len, rows))
     if not depth:
-        return _through(body, slice(None), lower(rows), positions, mask)
+        return _through(body, slice(None), lower(rows, longest), positions, mask)
     kept = activations.of(frozen_state(body))
     seen = b"" if mask is None else hashlib.blake2s(mask.cpu().numpy().tobytes()).digest()
     keys = [(tuple(row), seen) for row in rows]  # a mask implies its positions
     new = {key: row for key, row in zip(keys, rows, strict=True) if key not in kept}
 
-    def keep(some: Sequence[tuple]) -> None:
+    def keep(some: Sequence[tuple], length: int, filled: int = 0) -> None:
+        filling = [new[some[0]]] * (filled - len(some))
         with torch.no_grad():
-            states = lower([new[key] for key in some])
-        for key, own in zip(some, states, strict=True):
+            states = lower([*(new[key] for key in some), *filling], length)
+        for key, own in zip(some, states, strict=False):
             kept[key] = own[: len(new[key])].clone()  # or the padded batch would be kept
 
     if device.type == "cuda" and new:
-        keep(list(new))
+        keep(list(new), longest)
+    elif mask is not None:
+        _side_by_side(keep, [([key], len(row)) for key, row in new.items()])
     else:
-        _one_by_one(keep, list(new))
+        _side_by_side(keep, list(_alike(new)))
     states = nn.utils.rnn.pad_sequence([kept[key] for key in keys], batch_first=True)
     return _through(body, slice(depth, None), states, positions, mask)
 
 
-def _one_by_one(keep: Callable[[Sequence[tuple]], None], texts: Sequence[tuple]) -> None:
-    """Read texts on a CPU, each alone and on one thread, as many side by side as torch has threads.
+def _alike(texts: Mapping[tuple, Sequence[int]]) -> Iterator[tuple[list[tuple], int, int]]:
+    """Batches of one shape, 4 texts of 64 tokens (2 of 128, 1 of more): texts, length, number.
 
-    In a batch, or on several threads, the last bits of a text depend on what is beside it, so on
-    who was read before, and where.
+    A batch that has fewer is filled. The last bits of a text depend on the shape that it is read
+    in, so it may not depend on what there is to read; on one thread, they depend on nothing else.
     """
+    by_length: dict[int, list[tuple]] = {}
+    for key, row in texts.items():
+        by_length.setdefault(-(-len(row) // _TOKENS) * _TOKENS, []).append(key)
+    for length, keys in by_length.items():
+        size = max(1, _TEXTS * _TOKENS // length)
+        for start in range(0, len(keys), size):
+            yield keys[start : start + size], length, size
+
+
+def _side_by_side(keep: Callable[..., None], batches: Sequence[tuple]) -> None:
+    """Read batches on a CPU, each on one thread, as many at a time as torch has threads."""
     threads = torch.get_num_threads()
     settings = {"initializer": torch.set_num_threads, "initargs": (1,)}
     try:
-        with ThreadPoolExecutor(max(1, min(threads, len(texts))), **settings) as pool:
-            list(pool.map(lambda text: keep([text]), texts))  # raises what a reading raised
+        with ThreadPoolExecutor(max(1, min(threads, len(batches))), **settings) as pool:
+            list(pool.map(lambda batch: keep(*batch), batches))  # raises what a reading raised
     finally:
         torch.set_num_threads(threads)  # the pool's setting is every later thread's too
 
