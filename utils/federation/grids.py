@@ -203,6 +203,8 @@ def context_of(node_id: int, node_config: dict, run_config: dict) -> Context:
 
 def serve_on_ray(client: SimulatedClient, serve: Serve) -> None:
     """Let ``serve`` work with clients in Flower's simulation runtime."""
+    import ray
+    from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
     from flwr.simulation import run_simulation
 
     error, relay = [], ServerApp()
@@ -219,12 +221,18 @@ def serve_on_ray(client: SimulatedClient, serve: Serve) -> None:
         except BaseException as raised:  # runs in a thread: carry it over to the caller
             error.append(raised)
 
-    run_simulation(
-        relay,
-        client,
-        client.num_clients,
-        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
-    )
+    log = {"logging_level": "WARNING", "log_to_driver": True}  # as Flower would start Ray
+    try:
+        # before the server's thread: Ray draws random numbers while it starts
+        RayBackend({"init_args": log})
+        run_simulation(
+            relay,
+            client,
+            client.num_clients,
+            backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+        )
+    finally:
+        ray.shutdown()
     if error:
         raise error[0]
 
