@@ -36,6 +36,15 @@ def test_blocks_that_come_again_cost_no_page_faults_once_utils_is_imported():
     assert kept < fresh / 20
 
 
+@pytest.mark.skipif(not GLIBC, reason="another C library than glibc keeps its own counsel")
+def test_who_chose_for_themselves_is_not_overruled(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert memory.keep_freed() is False
+    assert faults_with("import utils") > 100
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_")
+    assert memory.keep_freed() is True
+
+
 def test_elsewhere_nothing_is_asked_for(monkeypatch):
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     monkeypatch.setattr(memory.ctypes, "CDLL", None)

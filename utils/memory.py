@@ -1,9 +1,11 @@
 """Keep freed memory at hand, where the C library lets one ask for it (glibc, so Linux)."""
 
 import ctypes
+import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_CHOSEN = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
 _KEPT, _HEAP = 2**30, 2**28  # bytes: what is kept at most, and of what blocks
 
 
@@ -16,9 +18,10 @@ def keep_freed() -> bool:
     written in a third of the time, and a language model's exam takes about a tenth less.
 
     Returns:
-        Whether the C library took the wish: False where it is another one.
+        Whether the C library took the wish: False where it is another one, or where whoever
+        started Python chose for themselves (``MALLOC_TRIM_THRESHOLD_``, ``GLIBC_TUNABLES``).
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or _CHOSEN & os.environ.keys():
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
