@@ -130,3 +130,49 @@ def check_top_k(function):
                 f"you send {sent[sent != 0].round(2)}."
             )
     return None
+
+
+@exercise(
+    "Where half of the clients are asked, changes save half at the very best, however few bits "
+    "they have.",
+    hints=[
+        "What is the chance that a client of this round's cohort was in the last round's, too?",
+        (
+            "The first round is dear for all. In each later one, an expected part of the cohort "
+            "gets changes, and the rest whole models."
+        ),
+    ],
+)
+def check_megabytes_down(function):
+    """Of the notebook on the way down."""
+    for settings in ((10, 10, 10, 0.4, 0.02), (10, 5, 12, 0.4, 0.02), (1000, 50, 3, 6.6, 0.2)):
+        clients, cohort, rounds, whole, change = settings
+        answer = function(*settings)
+        if not isinstance(answer, int | float) or isinstance(answer, bool):
+            return f"Return a number; you return {type(answer).__name__}."
+        again, later = cohort / clients, rounds - 1
+        mixed = again * change + (1 - again) * whole  # one message of a later round, expected
+        swapped = again * whole + (1 - again) * change
+        right = cohort * (whole + later * mixed)
+        if math.isclose(answer, right, rel_tol=1e-6):
+            continue
+        hints = {
+            "In the first round nobody holds a model: all are sent the whole one.": (
+                cohort * rounds * mixed
+            ),
+            "Who missed the last round has no model that the change could be added to.": (
+                cohort * (whole + later * change)
+            ),
+            "Who took part in the last round gets the change, and the others the model.": (
+                cohort * (whole + later * swapped)
+            ),
+            "Each client of the cohort gets a message.": right / cohort,
+        }
+        for hint, wrong in hints.items():
+            if math.isclose(answer, wrong, rel_tol=1e-6):
+                return hint
+        return (
+            f"{cohort} of {clients} clients, {rounds} rounds, {whole} MB whole, {change} MB "
+            f"change: expected {right:.2f} MB, got {answer:.2f}."
+        )
+    return None

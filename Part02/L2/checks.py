@@ -1,5 +1,9 @@
 """Checks of the exercises in L2."""
 
+import math
+from collections import Counter
+
+import numpy as np
 import torch
 
 from utils.lesson import exercise
@@ -94,4 +98,102 @@ def check_choice(function):
         if answer == sums.index(max(sums)):
             return "A small loss is likely, a large one unlikely: choose the smallest."
         return f"For {losses}, expected label {right}, got {answer}."
+    return None
+
+
+@exercise(
+    "One number a block in place of two: fewer bits, and a coarser step where a block lies to one "
+    "side of zero.",
+    hints=[
+        (
+            "The step: the largest absolute value is to be 2^(bits - 1) - 1 of them. With 4 bits, "
+            "that is 7 steps up and 7 down."
+        ),
+        "How many steps is each weight, rounded to the nearest whole number? Then back to weights.",
+        "A block of zeros has a step of 0, and nothing can be divided by that.",
+    ],
+)
+def check_from_zero(function):
+    """Of the notebook on size."""
+    draw = np.random.default_rng(0)
+    for block, bits in (
+        (draw.normal(size=32), 4),
+        (draw.uniform(-3, 1, 32), 3),
+        (draw.normal(size=32), 8),
+        (np.zeros(32), 4),
+    ):
+        answer, most = function(block.copy(), bits), 2 ** (bits - 1) - 1
+        if np.shape(answer) != block.shape:
+            return f"Return as many weights as there are in the block: {len(block)}."
+        if not block.any():
+            if np.array_equal(answer, block):
+                return None
+            return "A block of zeros stays one; 0 / 0 is NaN."
+        step = np.abs(block).max() / most
+        if np.allclose(answer, np.round(block / step) * step):
+            continue
+        hints = {
+            "Those are counts of steps; make weights of them again.": np.round(block / step),
+            "Round to the *nearest* step.": np.trunc(block / step) * step,
+            "The largest weight may be a negative one: its absolute value counts.": (
+                np.round(block / (block.max() / most)) * (block.max() / most)
+            ),
+            "Half of the steps are for weights below zero: 2^(bits - 1) - 1 on each side.": (
+                np.round(block / (np.abs(block).max() / (2**bits - 1)))
+                * (np.abs(block).max() / (2**bits - 1))
+            ),
+        }
+        for hint, wrong in hints.items():
+            if np.allclose(answer, wrong):
+                return hint
+        worst = np.abs(answer - np.round(block / step) * step).max()
+        return f"{bits} bits, a step of {step:.3f}: the largest difference is {worst:.3f}."
+
+
+@exercise(
+    "An answer may share most words with the right definition, and say the opposite.",
+    hints=[
+        (
+            "The longest sequence of words that both have in this order, gaps allowed, is built "
+            "from shorter ones: of the first i words of one and the first j of the other."
+        ),
+        (
+            "If both end in the same word, it is one longer than without this word in both. Else "
+            "it is the longer of two: leave out the last word of the one, or of the other."
+        ),
+        (
+            "Its share of the answer's words and its share of the definition's: their harmonic "
+            "mean is 2ab / (a + b), and 0 if nothing is shared."
+        ),
+    ],
+)
+def check_rouge_l(function):
+    """Of the notebook on writing; the library is the judge."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"])
+    pairs = (
+        ("a weakness of the face on one side", "weakness of one side of the face"),
+        ("loss of the sense of taste", "an enlarged tongue"),
+        ("the the the pupil", "the pupil is wide"),
+        ("wide pupil", "a pupil that is wide even in the light"),
+        ("hearing loss", "hearing loss"),
+    )
+    for one, two in pairs:
+        answer, score = function(one.split(), two.split()), scorer.score(two, one)["rougeL"]
+        if not isinstance(answer, int | float) or isinstance(answer, bool):
+            return f"Return a number; you return {type(answer).__name__}."
+        if math.isclose(answer, score.fmeasure, abs_tol=1e-9):
+            continue
+        common = (Counter(one.split()) & Counter(two.split())).total()
+        in_any_order = 2 * common / len((one + " " + two).split())
+        hints = {
+            "That is the share of the definition's words only.": score.recall,
+            "That is the share of the answer's words only.": score.precision,
+            "Only words *in the same order* count.": in_any_order,
+        }
+        for hint, wrong in hints.items():
+            if math.isclose(answer, wrong, abs_tol=1e-9):
+                return hint
+        return f"'{one}' for '{two}': the library says {score.fmeasure:.3f}, you {answer:.3f}."
     return None

@@ -118,3 +118,83 @@ def check_run_megabytes(function):
             f"expected about {right:.2f} MB, got {answer:.2f}."
         )
     return None
+
+
+@exercise(
+    "With equal weights it is the notebook's. Weighed otherwise than FedAvg weighs, it would mend "
+    "another error than the one that was made.",
+    hints=[
+        "Each clinic has a weight: its patients over all patients. The weights add up to 1.",
+        (
+            "Three weighted means: of the products, of the Bs, of the As. What does the product "
+            "of the last two lack?"
+        ),
+    ],
+)
+def check_weighted_residual(function):
+    """Of the notebook on averaging."""
+    with random_stream("residual exercise"):
+        bs = [torch.randn(5, 2) for _ in range(3)]
+        as_ = [torch.randn(2, 4) for _ in range(3)]
+
+    def missed(shares):
+        products = sum(w * b @ a for w, b, a in zip(shares, bs, as_, strict=True))
+        mean_b = sum(w * b for w, b in zip(shares, bs, strict=True))
+        return products, mean_b @ sum(w * a for w, a in zip(shares, as_, strict=True))
+
+    for patients in ([30, 30, 30], [10, 50, 20]):
+        answer = function([b.clone() for b in bs], [a.clone() for a in as_], list(patients))
+        if not isinstance(answer, torch.Tensor) or answer.shape != (5, 4):
+            return "Return one matrix, of the shape of the weights: (5, 4) here."
+        products, of_means = missed([n / sum(patients) for n in patients])
+        if torch.allclose(answer, products - of_means, atol=1e-5):
+            continue
+        hints = {
+            "That is the mean of the products; what do the averaged factors lack of it?": products,
+            "That is the product of the averaged factors; what do they lack?": of_means,
+            "The other way round: what is missed is to be *added*.": of_means - products,
+            "All clinics count the same in it; weigh them by their patients.": (
+                torch.sub(*missed([1 / 3] * 3))
+            ),
+            "The weights must add up to 1.": torch.sub(*missed(patients)),
+        }
+        for hint, wrong in hints.items():
+            if torch.allclose(answer, wrong, atol=1e-4):
+                return hint
+        largest = (answer - products + of_means).abs().max()
+        return f"Clinics of {patients} patients: the largest difference is {largest:.2g}."
+    return None
+
+
+@exercise(
+    "So say against how many in league an ε holds: with all others in league, each clinic stands "
+    "for itself.",
+    hints=[
+        "Who knows their own noise can subtract it. How many clinics' noise is left in the sum?",
+        "Independent noises: their variances add up, so standard deviations add up as roots.",
+    ],
+)
+def check_noise_left(function):
+    """Of the notebook on privacy."""
+    for z, clinics, in_league in ((1.5, 20, 1), (1.5, 20, 0), (0.8, 20, 4), (2.0, 10, 9)):
+        answer, left = function(z, clinics, in_league), clinics - in_league
+        if not isinstance(answer, int | float) or isinstance(answer, bool):
+            return f"Return a number; you return {type(answer).__name__}."
+        if math.isclose(answer, z * math.sqrt(left), rel_tol=1e-6):
+            continue
+        hints = {
+            "Variances add up, not standard deviations.": z * left,
+            "Those in league subtract their own noise.": z * math.sqrt(clinics),
+            "One clinic alone knows one noise; those in league know more of them.": (
+                z * math.sqrt(clinics - 1)
+            ),
+            "That is the noise that they know; what is left?": z * math.sqrt(in_league),
+        }
+        for hint, wrong in hints.items():
+            if math.isclose(answer, wrong, rel_tol=1e-6):
+                return hint
+        return (
+            f"z = {z}, {clinics} clinics, {in_league} in league: expected "
+            f"{z * math.sqrt(left):.3f}, got {answer:.3f}."
+        )
+    return None

@@ -232,3 +232,88 @@ def check_noise_share(function):
                 return hint
         return f"z = {z}, S = {norm}, {needed} needed: expected {right:.4f}, got {answer:.4f}."
     return None
+
+
+@exercise(
+    "Pairing takes away what makes a record easy or hard. What is left is luck with records; luck "
+    "with trainings takes further trainings.",
+    hints=[
+        "Which record lost how much? One number for each record comes first, then their mean.",
+        (
+            "A standard error is the standard deviation of these numbers (with ddof=1, because "
+            "their mean was estimated) over the root of how many there are."
+        ),
+    ],
+)
+def check_taken_away(function):
+    """Of the notebook on why the federation leaked less."""
+    draw = np.random.default_rng(0)
+    for records in (8, 5, 30):
+        before = draw.uniform(2, 13, records)
+        after = before - draw.normal(3, 1, records)
+        answer, less = function(before.copy(), after.copy()), before - after
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            return "Return two numbers: how much less, and twice its standard error."
+        if math.isclose(answer[0], -less.mean(), rel_tol=1e-6):
+            return "How much *less*: what was there before, minus what is left."
+        if not math.isclose(answer[0], less.mean(), rel_tol=1e-6):
+            return f"{records} records: expected {less.mean():.3f} bits less, got {answer[0]:.3f}."
+        error = less.std(ddof=1) / math.sqrt(records)
+        hints = {
+            "That is the standard error; give twice of it.": error,
+            "That is the spread of single records; their mean varies less.": 2 * less.std(ddof=1),
+            "The mean was estimated from the same records: divide by n - 1 (ddof=1).": (
+                2 * less.std() / math.sqrt(records)
+            ),
+            "Those are the same records, before and after: take the spread of the differences.": (
+                2 * math.sqrt((before.var(ddof=1) + after.var(ddof=1)) / records)
+            ),
+        }
+        if math.isclose(answer[1], 2 * error, rel_tol=1e-6):
+            continue
+        for hint, wrong in hints.items():
+            if math.isclose(answer[1], wrong, rel_tol=1e-6):
+                return hint
+        return f"{records} records: expected ± {2 * error:.3f}, got {answer[1]:.3f}."
+    return None
+
+
+@exercise(
+    "A share of 0 says that the gradient could hold this vector, not that it does: in a span that "
+    "is everything, every word fits.",
+    hints=[
+        (
+            "Which mixture of the rows comes nearest to x? np.linalg.lstsq finds it; what is left "
+            "is outside."
+        ),
+        (
+            "The rows are the columns of gradient.T. Compare the length of what is left with the "
+            "length of x."
+        ),
+    ],
+)
+def check_share_outside(function):
+    """Of the notebook on text from an update."""
+    draw = np.random.default_rng(0)
+    gradient = draw.normal(size=(7, 3)) @ draw.normal(size=(3, 10))  # seven rows, but of rank 3
+    inside = draw.normal(size=7) @ gradient
+    for x in (draw.normal(size=10), inside, inside + 0.1 * draw.normal(size=10)):
+        answer = function(x.copy(), gradient.copy())
+        if not np.isscalar(answer) or isinstance(answer, str | bool):
+            return f"Return a number; you return {type(answer).__name__}."
+        nearest = gradient.T @ np.linalg.lstsq(gradient.T, x, rcond=None)[0]
+        far, length = np.linalg.norm(x - nearest), np.linalg.norm(x)
+        hints = {
+            "That is the length outside; its share of the length of x is wanted.": far,
+            "That is the share inside.": np.linalg.norm(nearest) / length,
+            "Of lengths, not of their squares.": (far / length) ** 2,
+            "The rows are not at right angles, nor of length 1: x's products with them are not "
+            "yet its nearest point.": np.linalg.norm(x - gradient.T @ (gradient @ x)) / length,
+        }
+        if math.isclose(answer, far / length, abs_tol=1e-6):
+            continue
+        for hint, wrong in hints.items():
+            if math.isclose(answer, wrong, abs_tol=1e-6):
+                return hint
+        return f"Expected a share of {far / length:.3f} outside, got {answer:.3f}."
+    return None

@@ -223,6 +223,11 @@ def average_of_answers_in_place(weights, updates, sizes, quorum):
     return {"w": new["w"].clone()}
 
 
+def megabytes_down(clients, cohort, rounds, whole, change):
+    again = cohort / clients
+    return cohort * (whole + (rounds - 1) * (again * change + (1 - again) * whole))
+
+
 RIGHT = {
     "L1.4": ("check_who_answers", who_answers),
     "L2.4": ("check_average_of_answers", average_of_answers),
@@ -247,6 +252,7 @@ RIGHT = {
     "L5.1": ("check_bill", seconds),
     "L5.2": ("check_rounding", round_at_random),
     "L5.3": ("check_top_k", top_k),
+    "L5.downlink": ("check_megabytes_down", megabytes_down),
     "L6.1": ("check_variance", pooled_variance),
     "L6.speech": ("check_whose_phone", whose_phone),
     "L6.speech by rows": (
@@ -645,6 +651,32 @@ WRONG = {
     ),
     "L5.3 memory in place": ("check_top_k", memory_in_place, "make new ones"),
     "L5.3 sent only": ("check_top_k", lambda *a: top_k(*a)[0], "Return two vectors"),
+    "L5.downlink all change": (
+        "check_megabytes_down",
+        lambda n, k, r, w, c: k * (w + (r - 1) * c),
+        "has no model",
+    ),
+    "L5.downlink first": (
+        "check_megabytes_down",
+        lambda n, k, r, w, c: k * r * (k / n * c + (1 - k / n) * w),
+        "first round",
+    ),
+    "L5.downlink swapped": (
+        "check_megabytes_down",
+        lambda n, k, r, w, c: k * (w + (r - 1) * (k / n * w + (1 - k / n) * c)),
+        "the others the model",
+    ),
+    "L5.downlink one": (
+        "check_megabytes_down",
+        lambda n, k, *a: megabytes_down(n, k, *a) / k,
+        "Each client",
+    ),
+    "L5.downlink text": ("check_megabytes_down", lambda *a: "much", "Return a number"),
+    "L5.downlink off": (
+        "check_megabytes_down",
+        lambda *a: 2 * megabytes_down(*a),
+        "expected 5.80 MB",
+    ),
     "L6.speech highest": (
         "check_whose_phone",
         lambda r, t: t["classifier.bias"].argmax(),

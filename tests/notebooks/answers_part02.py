@@ -142,6 +142,62 @@ def levels(clients, at_most):
     return count
 
 
+def taken_away(before, after, spread=2.0, ddof=1):
+    less = before - after
+    return less.mean(), spread * less.std(ddof=ddof) / math.sqrt(len(less))
+
+
+def unpaired(before, after):
+    both = before.var(ddof=1) + after.var(ddof=1)
+    return (before - after).mean(), 2 * math.sqrt(both / len(before))
+
+
+def nearest_in(gradient, x):
+    return gradient.T @ np.linalg.lstsq(gradient.T, x, rcond=None)[0]
+
+
+def share_outside(x, gradient):
+    return np.linalg.norm(x - nearest_in(gradient, x)) / np.linalg.norm(x)
+
+
+def weighted_means(bs, as_, counts, total=None):
+    shares = [n / (total or sum(counts)) for n in counts]
+    products = sum(w * b @ a for w, b, a in zip(shares, bs, as_, strict=True))
+    mean_a = sum(w * a for w, a in zip(shares, as_, strict=True))
+    return products, sum(w * b for w, b in zip(shares, bs, strict=True)) @ mean_a
+
+
+def weighted_residual(bs, as_, counts, total=None):
+    return torch.sub(*weighted_means(bs, as_, counts, total))
+
+
+def noise_left(z, clinics, in_league):
+    return z * math.sqrt(clinics - in_league)
+
+
+def from_zero(block, bits, most=None, nearest=np.round):
+    step = (np.abs(block).max() if most is None else most) / (2 ** (bits - 1) - 1)
+    return nearest(block / step) * step if step else block
+
+
+def all_steps(block, bits):
+    step = np.abs(block).max() / (2**bits - 1)
+    return np.round(block / step) * step
+
+
+def shared_in_order(one, two):
+    longest = np.zeros((len(one) + 1, len(two) + 1), int)
+    for i, word in enumerate(one, 1):
+        for j, other in enumerate(two, 1):
+            without = max(longest[i - 1, j], longest[i, j - 1])
+            longest[i, j] = longest[i - 1, j - 1] + 1 if word == other else without
+    return int(longest[-1, -1])
+
+
+def rouge_l(answer, definition, shared=shared_in_order):
+    return 2 * shared(answer, definition) / (len(answer) + len(definition))
+
+
 RIGHT = {
     "L1.1": ("check_nearest", nearest),
     "L1.2": ("check_vote", vote),
@@ -149,13 +205,19 @@ RIGHT = {
     "L2.1": ("check_lora_size", lora_size),
     "L2.2": ("check_merge", merge),
     "L2.3": ("check_choice", choose),
+    "L2.size": ("check_from_zero", from_zero),
+    "L2.writing": ("check_rouge_l", rouge_l),
     "L3.1": ("check_stack", stack),
     "L3.2": ("check_clinics_needed", clinics_needed),
     "L3.3": ("check_run_megabytes", run_megabytes),
+    "L3.averaging": ("check_weighted_residual", weighted_residual),
+    "L3.privacy": ("check_noise_left", noise_left),
     "L4.1": ("check_group_epsilon", group_epsilon),
     "L4.2": ("check_exposure", exposure),
     "L4.3": ("check_defence", choose_defence),
     "L4.4": ("check_min_k", min_k),
+    "L4.text": ("check_share_outside", share_outside),
+    "L4.why": ("check_taken_away", taken_away),
     "L4.encryption 1": ("check_open_secret", open_secret),
     "L4.encryption 2": ("check_noise_share", noise_share),
     "L5.1": ("check_clients_at_a_time", clients_at_a_time),
@@ -205,6 +267,46 @@ WRONG = {
     "L2.3 means": ("check_choice", means, "favours long names"),
     "L2.3 largest": ("check_choice", largest, "choose the smallest"),
     "L2.3 no such label": ("check_choice", lambda x: 7, "expected label 1"),
+    "L2.size counts": (
+        "check_from_zero",
+        lambda w, bits: np.round(w / (np.abs(w).max() / (2 ** (bits - 1) - 1))),
+        "counts of steps",
+    ),
+    "L2.size cut": (
+        "check_from_zero",
+        lambda w, bits: from_zero(w, bits, nearest=np.trunc),
+        "nearest",
+    ),
+    "L2.size signed": (
+        "check_from_zero",
+        lambda w, bits: from_zero(w, bits, most=w.max()),
+        "negative one",
+    ),
+    "L2.size all": ("check_from_zero", lambda w, bits: all_steps(w, bits), "on each side"),
+    "L2.size zeros": (
+        "check_from_zero",
+        lambda w, bits: from_zero(w, bits) if w.any() else w * np.nan,
+        "0 / 0 is NaN",
+    ),
+    "L2.size one": ("check_from_zero", lambda w, bits: 1.0, "as many weights"),
+    "L2.size off": ("check_from_zero", lambda w, bits: from_zero(w, bits) + 1, "is 1.000"),
+    "L2.writing any order": (
+        "check_rouge_l",
+        lambda a, d: rouge_l(a, d, lambda a, d: (Counter(a) & Counter(d)).total()),
+        "same order",
+    ),
+    "L2.writing recall": (
+        "check_rouge_l",
+        lambda a, d: shared_in_order(a, d) / len(d),
+        "share of the definition's words only",
+    ),
+    "L2.writing precision": (
+        "check_rouge_l",
+        lambda a, d: shared_in_order(a, d) / len(a),
+        "share of the answer's words only",
+    ),
+    "L2.writing text": ("check_rouge_l", lambda a, d: "good", "Return a number"),
+    "L2.writing off": ("check_rouge_l", lambda a, d: rouge_l(a, d) / 3, "the library says"),
     "L3.1 mean": ("check_stack", lambda b, a: (sum(b) / 3, sum(a) / 3), "the rank grows"),
     "L3.1 sum": ("check_stack", lambda b, a: (torch.cat(b, 1), torch.cat(a)), "That is the sum"),
     "L3.1 twice": (
@@ -229,6 +331,47 @@ WRONG = {
     "L3.3 bytes": ("check_run_megabytes", lambda *a: run_megabytes(*a) * 1e6, "a million"),
     "L3.3 none": ("check_run_megabytes", lambda *a: None, "Return a number"),
     "L3.3 off": ("check_run_megabytes", lambda *a: run_megabytes(*a) * 1.5, "expected about"),
+    "L3.averaging equal": (
+        "check_weighted_residual",
+        lambda b, a, n: weighted_residual(b, a, [1, 1, 1]),
+        "weigh them by their patients",
+    ),
+    "L3.averaging sums": (
+        "check_weighted_residual",
+        lambda b, a, n: weighted_residual(b, a, n, total=1),
+        "add up to 1",
+    ),
+    "L3.averaging sign": (
+        "check_weighted_residual",
+        lambda *a: -weighted_residual(*a),
+        "other way round",
+    ),
+    "L3.averaging products": (
+        "check_weighted_residual",
+        lambda *a: weighted_means(*a)[0],
+        "mean of the products",
+    ),
+    "L3.averaging factors": (
+        "check_weighted_residual",
+        lambda *a: weighted_means(*a)[1],
+        "product of the averaged factors",
+    ),
+    "L3.averaging list": ("check_weighted_residual", lambda b, a, n: b, "Return one matrix"),
+    "L3.averaging off": (
+        "check_weighted_residual",
+        lambda *a: weighted_residual(*a) + 0.5,
+        "largest difference is 0.5",
+    ),
+    "L3.privacy added": ("check_noise_left", lambda z, n, k: z * (n - k), "Variances add up"),
+    "L3.privacy all": ("check_noise_left", lambda z, n, k: z * n**0.5, "subtract their own"),
+    "L3.privacy one": (
+        "check_noise_left",
+        lambda z, n, k: noise_left(z, n, min(k, 1)),
+        "know more of them",
+    ),
+    "L3.privacy known": ("check_noise_left", lambda z, n, k: z * k**0.5, "what is left"),
+    "L3.privacy text": ("check_noise_left", lambda *a: "much", "Return a number"),
+    "L3.privacy off": ("check_noise_left", lambda *a: 3 * noise_left(*a), "expected 6.538"),
     "L4.1 delta": ("check_group_epsilon", lambda e, d, n: (n * e, n * d), "multiplies the deltas"),
     "L4.1 epsilon": ("check_group_epsilon", lambda e, d, n: (e, d), "expected epsilon 3"),
     "L4.1 one number": ("check_group_epsilon", lambda e, d, n: n * e, "Return two numbers"),
@@ -254,6 +397,40 @@ WRONG = {
     "L4.3 nothing fits": ("check_defence", any_defence, "return None"),
     "L4.3 tie": ("check_defence", by_exposure_alone, "lower AUC"),
     "L4.3 exposed": ("check_defence", lambda rows, loss: "none", "is less exposed"),
+    "L4.text length": (
+        "check_share_outside",
+        lambda x, g: share_outside(x, g) * np.linalg.norm(x),
+        "length outside",
+    ),
+    "L4.text inside": (
+        "check_share_outside",
+        lambda x, g: np.linalg.norm(nearest_in(g, x)) / np.linalg.norm(x),
+        "share inside",
+    ),
+    "L4.text squares": ("check_share_outside", lambda *a: share_outside(*a) ** 2, "squares"),
+    "L4.text rows": (
+        "check_share_outside",
+        lambda x, g: np.linalg.norm(x - g.T @ (g @ x)) / np.linalg.norm(x),
+        "right angles",
+    ),
+    "L4.text all": (
+        "check_share_outside",
+        lambda x, g: share_outside(x, np.linalg.qr(g.T)[0].T),
+        "Expected a share",
+    ),
+    "L4.text none": ("check_share_outside", lambda x, g: None, "Return a number"),
+    "L4.why one": ("check_taken_away", lambda b, a: taken_away(b, a)[0], "Return two numbers"),
+    "L4.why sign": ("check_taken_away", lambda b, a: taken_away(a, b), "minus what is left"),
+    "L4.why mean": ("check_taken_away", lambda b, a: (0.0, 1.0), "bits less, got 0.000"),
+    "L4.why once": ("check_taken_away", lambda b, a: taken_away(b, a, spread=1), "give twice"),
+    "L4.why spread": (
+        "check_taken_away",
+        lambda b, a: ((b - a).mean(), 2 * (b - a).std(ddof=1)),
+        "their mean varies less",
+    ),
+    "L4.why ddof": ("check_taken_away", lambda b, a: taken_away(b, a, ddof=0), "n - 1"),
+    "L4.why unpaired": ("check_taken_away", unpaired, "spread of the differences"),
+    "L4.why off": ("check_taken_away", lambda b, a: taken_away(b, a, spread=3), "expected ±"),
     "L4.encryption 1 floats": ("check_open_secret", open_with_floats, "pow"),
     "L4.encryption 1 its own": ("check_open_secret", lambda p, m: p[0][1], "the value at 0"),
     "L4.encryption 1 not reduced": (

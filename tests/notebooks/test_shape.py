@@ -98,9 +98,17 @@ def test_a_lesson_has_all_its_parts(path):
 @pytest.mark.parametrize("path", MORE, ids=lambda p: p.stem)
 def test_what_goes_further_says_what_it_needs_and_what_it_found(path):
     text = prose(path)
-    for part in ("You need", "**Time**", "Predict", "## What you learned", "## References"):
+    for part in (
+        "You will learn",
+        "You need",
+        "**Time**",
+        "Predict",
+        "## What you learned",
+        "## Check yourself",
+        "## References",
+    ):
         assert part in text, part
-    for call in ("start_lesson(", "checkpoint(", "headline("):
+    for call in ("start_lesson(", "checkpoint(", "headline(", "\ncheck_"):
         assert call in source(path), call
     (core,) = (other for other in LESSONS if other.parent == path.parent)
     assert f"]({path.name})" in prose(core), "its lesson must point to it"
