@@ -24,12 +24,12 @@ self_test = SelfTest(
         },
     ),
     Question(
-        "Why is it right about lay words that stood in no record?",
+        "Lay names stood in no record. Why is it further ahead of the letters there?",
         right="it had read them before",
         because="The records taught it what is asked, not what the words mean.",
         wrong={
-            "the exam gives itself away": "Blanked, the exam gives chance.",
-            "the records explain them": "They are in clinical words throughout.",
+            "the exam gives itself away": "Then it would help the letters as well.",
+            "the records explain them": "No record says which lay name means which clinical one.",
         },
     ),
 )

@@ -78,8 +78,29 @@ def test_centred_a_liking_for_an_option_drops_out(tiny, cards):
     assert marks.chosen.tolist() == (losses - losses.mean(axis=0)).argmin(axis=1).tolist()
     plain = answer_quiz(tiny, quiz, progress=False)
     assert plain.chosen.tolist() == losses.argmin(axis=1).tolist() != marks.chosen.tolist()
-    with pytest.raises(ValueError, match="all have the same options"):
+    with pytest.raises(ValueError, match=r"'[ab]' is offered only once"):
         answer_quiz(tiny, [*quiz, Quiz("What?", ["a", "b"], 0, "")], centred=True, progress=False)
+
+
+def test_centred_an_options_mean_is_over_the_questions_that_offer_it(tiny, cards):
+    for layer in tiny.layers:
+        torch.nn.init.normal_(layer.self_attn.o_proj.weight, std=0.5)
+    texts = [card["answer"] for card in cards[:5]]
+    offers = [[0, 1, 2, 3], [4, 3, 2, 1], [0, 2, 4, 1], [3, 0, 1, 4], [2, 4, 0, 3]]
+    quiz = [
+        Quiz(card["question"], [texts[i] for i in offer], 0, "")
+        for card, offer in zip(cards, offers, strict=False)
+    ]
+    losses = np.full((5, 5), np.nan)  # question, option
+    for row, q, offer in zip(losses, quiz, offers, strict=True):
+        row[offer] = evaluate(
+            tiny, [{"question": q.question, "answer": o} for o in q.options], progress=False
+        ).by_card
+    less = losses - np.nanmean(losses, axis=0)
+    wanted = [int(np.argmin(row[offer])) for row, offer in zip(less, offers, strict=True)]
+    marks = answer_quiz(tiny, quiz, centred=True, batch_size=2, progress=False)
+    assert marks.chosen.tolist() == wanted
+    assert wanted != [int(np.argmin(r[o])) for r, o in zip(losses, offers, strict=True)]
 
 
 def test_the_interval_is_wilsons():

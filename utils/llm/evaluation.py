@@ -1,13 +1,14 @@
 """Judge a language model: loss on answers, multiple choice, likeness of what it writes."""
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy
 
-from utils.arguments import flag, list_of, rows_of, whole_number
+from utils.arguments import flag, list_of, rows_of, shown, whole_number
 from utils.data.quiz import Quiz
 from utils.llm.asking import ask
 from utils.llm.model import LLM
@@ -89,15 +90,15 @@ def answer_quiz(
         per_token: the likeliest per token: of definitions, or short ones would win. Off, the
             likeliest in all: of labels, or long ones would win, whose last tokens follow from
             their first.
-        centred: take off each option's average loss over the quiz, which all questions then
-            must share the options of (Zhou et al. 2023, arXiv:2309.17249). A model's liking for
-            some of them drops out; it needs no answers, only that all are right as often.
+        centred: take off each option's average loss over the questions that offer it (Zhou et
+            al. 2023, arXiv:2309.17249). A model's liking for some of them drops out; it needs no
+            answers, only that all are right as often where they are offered.
         batch_size: questions at once; it does not change the result.
         progress: show a bar.
 
     Raises:
         ValueError: if the quiz has no questions, or they are none; if it is to be centred and
-            the options differ.
+            an option is offered only once.
     """
     quiz, batch_size = list_of("quiz", quiz, "questions"), whole_number("batch_size", batch_size, 1)
     per_token, centred = flag("per_token", per_token), flag("centred", centred)
@@ -106,6 +107,14 @@ def answer_quiz(
             f"the quiz has {len(quiz)} questions, the first {quiz[:1]}; make one with make_quiz"
         )
 
+    if centred:
+        offered = Counter(option for question in quiz for option in question.options)
+        option, times = offered.most_common()[-1]
+        if times < 2:
+            raise ValueError(
+                f"centred=True takes off what an option costs on average, and {shown(option)} is "
+                "offered only once; it needs a quiz whose options come again, such as make_triage's"
+            )
     by_question: list[np.ndarray] = []
     with progress_bar(progress, total=len(quiz), desc="quiz", unit="question") as bar:
         for start in range(0, len(quiz), batch_size):
@@ -119,11 +128,22 @@ def answer_quiz(
                 by_question.append(np.array(own))
             bar.update(len(groups))
     if centred:
-        if len({tuple(q.options) for q in quiz}) > 1:
-            raise ValueError("centred=True needs a quiz whose questions all have the same options")
-        by_question = list(np.array(by_question) - np.mean(by_question, axis=0))
+        by_question = _centred(quiz, by_question)
     chosen = np.array([int(np.argmin(own)) for own in by_question])
     return Marks(chosen == [q.right for q in quiz], chosen)
+
+
+def _centred(quiz: Sequence[Quiz], by_question: list[np.ndarray]) -> list[np.ndarray]:
+    """Each option's loss, less its mean over the questions that offer it."""
+    offered = defaultdict(list)
+    for question, losses in zip(quiz, by_question, strict=True):
+        for option, loss in zip(question.options, losses, strict=True):
+            offered[option].append(loss)
+    usual = {option: np.mean(losses) for option, losses in offered.items()}
+    return [
+        losses - [usual[option] for option in question.options]
+        for question, losses in zip(quiz, by_question, strict=True)
+    ]
 
 
 def rouge_l(
