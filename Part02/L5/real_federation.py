@@ -31,15 +31,19 @@ RAY = "num-supernodes={} client-resources-num-cpus=1 init-args-num-cpus=2"
 
 
 @contextlib.contextmanager
-def clinics_of(*apps: str, count: int = 3) -> Iterator[Deployment]:
-    """A SuperLink and so many clinics, each with its data, ready for runs of the apps."""
+def clinics_of(*apps: str, count: int = 3, **own: object) -> Iterator[Deployment]:
+    """A SuperLink and so many clinics, each with its data, ready for runs of the apps.
+
+    ``own``: further node configuration of each, as of ``node_config``.
+    """
     with Deployment() as deployment:
         deployment.start_superlink()
         names = [f"clinic {number + 1}" for number in range(count)]
         for app in apps:
             deal_out(app, [data_folder(deployment, name) for name in names])
         for name in names:
-            deployment.start_clinic(name, node_config(deployment, name, count), wait=False)
+            config = node_config(deployment, name, count, **own)
+            deployment.start_clinic(name, config, wait=False)
         for clinic in deployment.clinics.values():
             clinic.wait_for("SuperNode ID:")
         yield deployment
@@ -50,11 +54,11 @@ def data_folder(deployment: Deployment, name: str) -> Path:
     return deployment.party(name) / "data"
 
 
-def node_config(deployment: Deployment, name: str, count: int = 3) -> dict:
-    """What only the clinic's own SuperNode is told: its number, and where its data lies."""
+def node_config(deployment: Deployment, name: str, count: int = 3, **own: object) -> dict:
+    """What only the clinic's own SuperNode is told: its number, where its data lies, and more."""
     number = int(name.split()[-1]) - 1
-    own = {"data-folder": str(data_folder(deployment, name))}
-    return {"partition-id": number, "num-partitions": count, **own}
+    folder = str(data_folder(deployment, name))
+    return {"partition-id": number, "num-partitions": count, "data-folder": folder, **own}
 
 
 def result_of(deployment: Deployment) -> dict:

@@ -81,6 +81,12 @@ def test_little_noise_is_accounted_on_a_coarser_grid_and_still_bounded(z):
         assert sampled == pytest.approx(7387.57, rel=1e-4)  # on the fine grid
 
 
+@pytest.mark.parametrize("z", [1e-4, 1e-9])
+def test_hardly_any_noise_has_an_epsilon_too(z):
+    sampled = epsilon(z, 0.02, 4, 1e-3)
+    assert 1e6 < sampled <= epsilon(z, 1.0, 4, 1e-3)
+
+
 def test_sampling_amplifies():
     assert epsilon(1.0, 0.1, 50, 1e-3) < epsilon(1.0, 1.0, 50, 1e-3) / 5
 

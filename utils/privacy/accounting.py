@@ -99,20 +99,27 @@ def one_accountant(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _pld_epsilon(releases: tuple[Release, ...], delta: float) -> float:
-    import dp_accounting
-
-    plain = [r for r in releases if r.sampling_rate == 1]
-    if len(plain) == len(releases):  # together one Gaussian release: exact
-        z = sum(r.times / r.noise_multiplier**2 for r in plain) ** -0.5
-        return float(dp_accounting.get_epsilon_gaussian(z, delta))
+    if all(r.sampling_rate == 1 for r in releases):
+        return _unsampled_epsilon(releases, delta)
     # losses spread like 1 / z²: little noise would take minutes on the library's grid of 1e-4;
     # a coarser one is still an upper bound
     grid = 1e-4 * max(1.0, 0.25 / min(r.noise_multiplier for r in releases) ** 2)
     total = None
-    for z, q, times in releases:
-        part = _one_release(z, q, grid).self_compose(times)
-        total = part if total is None else total.compose(part)
+    try:
+        for z, q, times in releases:
+            part = _one_release(z, q, grid).self_compose(times)
+            total = part if total is None else total.compose(part)
+    except OverflowError:  # hardly any noise: epsilon is in the millions, and sampling no help
+        return _unsampled_epsilon(releases, delta)
     return float(total.get_epsilon_for_delta(delta))
+
+
+def _unsampled_epsilon(releases: tuple[Release, ...], delta: float) -> float:
+    """As if all took part each time, which is no less: together one Gaussian release, exact."""
+    import dp_accounting
+
+    z = sum(r.times / r.noise_multiplier**2 for r in releases) ** -0.5
+    return float(dp_accounting.get_epsilon_gaussian(z, delta))
 
 
 @lru_cache(maxsize=32)  # the slow part, and the same for any number of rounds
