@@ -175,6 +175,15 @@ def check_answer_for_counting(function):
                 "In this order the practice can see which of its patients each point belongs to. "
                 "Make the order forget."
             )
+    places = [
+        [twice(given).index(point) for point in answer]
+        for given, answer in zip((points, points[::-1]), answers, strict=True)
+    ]
+    if places[0] == places[1]:
+        return (
+            "The points change places in the same way each time, so whoever knows how can undo it. "
+            "Sort them, or draw the order anew, from what nobody can repeat."
+        )
     if list(function(points[:1], other)) != twice(points[:1], other):
         return "With another secret, the answer should be masked by that one."
     return None

@@ -26,11 +26,11 @@ self_test = SelfTest(
         },
     ),
     Question(
-        "Clipping all updates to one length helps against",
-        right="loud lies, but not backdoors",
-        because="A backdoor needs no length, only patience.",
+        "Four of twenty clients lie. Clipping all updates to one length stops",
+        right="loud lies, but not the backdoor",
+        because="The trigger still worked on 0.81 of the images; with two liars, on 0.21.",
         wrong={
-            "loud lies and backdoors": "A backdoor fits into an ordinary length.",
+            "loud lies and the backdoor": "Four liars carried it in updates of ordinary length.",
             "neither": "The length was all that a loud lie had.",
         },
     ),

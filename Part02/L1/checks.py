@@ -25,6 +25,7 @@ def check_nearest(function):
         (np.array([1.0, 0, 0, 0]), 3, [0, 3, 1]),
         (np.array([1.0, 1, 0, 0]), 2, [3, 1]),
         (np.array([0, 0, 0, 1.0]), 1, [4]),
+        (np.array([-1.0, 0, 0, -1.0]), 2, [2, 1]),
     ]
     for query, k, right in cases:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -51,6 +52,8 @@ def check_nearest(function):
                 return hint
         if 2 in answer:
             return "Record 2 is empty: 0 / 0 is NaN, and sorts as the largest. Its cosine is 0."
+        if 2 in right:
+            return "Record 2 is empty: its cosine is 0, and nearer than one below 0."
         if sorted(answer) == sorted(right):
             return "The right records, in another order: the nearest comes first."
         return f"For the query {query.tolist()} expected {right}, got {answer}."
@@ -92,7 +95,8 @@ def check_vote(function):
 
 
 @exercise(
-    "Less leaves, more work stays: a clinic that runs the model itself gives nothing away.",
+    "Less leaves, more work stays: a clinic that runs the model itself gives away nothing, "
+    "or in a federation weights only.",
     hints=[
         (
             "Two questions: what does the method need of the clinic's data, and who holds the "

@@ -15,7 +15,7 @@ self_test = SelfTest(
         },
     ),
     Question(
-        "Records in the prompt raise the score. Which control shows what the model adds?",
+        "Say that records in the prompt raise the score. Which control shows what the model adds?",
         right="a vote of the same records, without a model",
         because="If the vote does as well, the records were the answer.",
         wrong={

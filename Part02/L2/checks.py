@@ -87,6 +87,7 @@ def check_choice(function):
         ([[3.0, 3.0], [1.0, 0.1, 0.1, 0.1], [2.0]], 1),
         ([[1.0], [0.5, 0.4], [0.2, 0.3, 0.9]], 1),
         ([[2.0], [2.0, 0.1, 0.1, 0.1], [3.0], [4.0, 4.0]], 0),
+        ([[1.0, 0.1], [0.7, 0.7]], 0),
     ]
     for losses, right in cases:
         answer = function([list(own) for own in losses])
@@ -119,7 +120,7 @@ def check_from_zero(function):
     for block, bits in (
         (draw.normal(size=32), 4),
         (draw.uniform(-3, 1, 32), 3),
-        (draw.normal(size=32), 8),
+        (-draw.uniform(-3, 1, 32), 8),
         (np.zeros(32), 4),
     ):
         answer, most = function(block.copy(), bits), 2 ** (bits - 1) - 1
@@ -176,6 +177,7 @@ def check_rouge_l(function):
         ("a weakness of the face on one side", "weakness of one side of the face"),
         ("loss of the sense of taste", "an enlarged tongue"),
         ("the the the pupil", "the pupil is wide"),
+        ("wide pupil that hurts", "pupil that hurts wide"),
         ("wide pupil", "a pupil that is wide even in the light"),
         ("hearing loss", "hearing loss"),
     )

@@ -729,6 +729,16 @@ WRONG = {
         lambda p, s: masked(p, s)[::-1],
         "In this order the practice",
     ),
+    "L6.columns the same shuffle": (
+        "check_answer_for_counting",
+        lambda p, s: [masked(p, s)[i] for i in np.random.default_rng(0).permutation(len(p))],
+        "in the same way each time",
+    ),
+    "L6.columns moved on": (
+        "check_answer_for_counting",
+        lambda p, s: masked(p, s)[1:] + masked(p, s)[:1],
+        "in the same way each time",
+    ),
     "L6.columns unmasked": (
         "check_answer_for_counting",
         lambda p, s: sorted(p),

@@ -194,6 +194,14 @@ def shared_in_order(one, two):
     return int(longest[-1, -1])
 
 
+def next_found(answer, definition):
+    left, count = list(definition), 0
+    for word in answer:
+        if word in left:
+            left, count = left[left.index(word) + 1 :], count + 1
+    return count
+
+
 def rouge_l(answer, definition, shared=shared_in_order):
     return 2 * shared(answer, definition) / (len(answer) + len(definition))
 
@@ -231,6 +239,11 @@ WRONG = {
     ),
     "L1.1 distance": ("check_nearest", by_distance, "use the angle"),
     "L1.1 empty": ("check_nearest", nearest_of_nan, "0 / 0 is NaN"),
+    "L1.1 empty last": (
+        "check_nearest",
+        lambda q, r, k: np.argsort(-(r @ q) / np.linalg.norm(r, axis=1), kind="stable")[:k],
+        "nearer than one below 0",
+    ),
     "L1.1 order": ("check_nearest", lambda *a: sorted(nearest(*a)), "nearest comes first"),
     "L1.1 farthest": (
         "check_nearest",
@@ -265,6 +278,11 @@ WRONG = {
     "L2.2 shape": ("check_merge", lambda w, a, b, s: merge(w, a, b, s).T, r"shape \(4, 6\)"),
     "L2.2 minus": ("check_merge", lambda w, a, b, s: w - s / 2 * b @ a, "largest difference"),
     "L2.3 means": ("check_choice", means, "favours long names"),
+    "L2.3 worst token": (
+        "check_choice",
+        lambda losses: min(range(len(losses)), key=lambda i: max(losses[i])),
+        r"0.7\]\], expected label 0",
+    ),
     "L2.3 largest": ("check_choice", largest, "choose the smallest"),
     "L2.3 no such label": ("check_choice", lambda x: 7, "expected label 1"),
     "L2.size counts": (
@@ -283,6 +301,11 @@ WRONG = {
         "negative one",
     ),
     "L2.size all": ("check_from_zero", lambda w, bits: all_steps(w, bits), "on each side"),
+    "L2.size below": (
+        "check_from_zero",
+        lambda w, bits: from_zero(w, bits, most=-w.min()),
+        "largest difference",
+    ),
     "L2.size zeros": (
         "check_from_zero",
         lambda w, bits: from_zero(w, bits) if w.any() else w * np.nan,
@@ -294,6 +317,11 @@ WRONG = {
         "check_rouge_l",
         lambda a, d: rouge_l(a, d, lambda a, d: (Counter(a) & Counter(d)).total()),
         "same order",
+    ),
+    "L2.writing greedy": (
+        "check_rouge_l",
+        lambda a, d: rouge_l(a, d, next_found),
+        "the library says",
     ),
     "L2.writing recall": (
         "check_rouge_l",
