@@ -281,7 +281,7 @@ WRONG = {
     "L2.3 worst token": (
         "check_choice",
         lambda losses: min(range(len(losses)), key=lambda i: max(losses[i])),
-        r"0.7\]\], expected label 0",
+        r"3.0\]\], expected label 0, got 1",
     ),
     "L2.3 largest": ("check_choice", largest, "choose the smallest"),
     "L2.3 no such label": ("check_choice", lambda x: 7, "expected label 1"),
