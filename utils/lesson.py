@@ -27,7 +27,8 @@ def start_lesson(title: str, *, minutes: float, seed: int = 0, threads: int | No
 
     Args:
         title: printed first, e.g. ``"Part 1, L1 Why federated learning"``.
-        minutes: how long the whole notebook takes on 2 CPU cores.
+        minutes: how long the whole notebook takes on 2 CPU cores; a language model's, where
+            they multiply bfloat16 (``multiplies_bfloat16``).
         seed: of Python's, NumPy's and torch's generators.
         threads: that torch may use; by default all. The digit models ask for 1: they gain
             nothing from a second, and lose minutes where another program wants it.
@@ -47,7 +48,8 @@ def start_lesson(title: str, *, minutes: float, seed: int = 0, threads: int | No
     print(f"{title}: about {_minutes(minutes)} on 2 CPU cores")
     print(f"Python {platform.python_version()}, {', '.join(versions)}; seed {seed}")
     print(f"This machine: {os.cpu_count()} CPU cores, {gpu or 'no GPU'}", end="")
-    precision = "bfloat16" if multiplies_bfloat16("cuda" if gpu else "cpu") else "float32"
+    quick = multiplies_bfloat16("cuda" if gpu else "cpu")
+    precision = "bfloat16" if quick else "float32, which takes several times as long"
     print(f"; the language model in {precision}" if title.startswith("Part 2") else "")
 
 
