@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import rouge_score.rouge_scorer  # noqa: F401  (a time limit that ends its import leaves half of it)
 import torch
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
