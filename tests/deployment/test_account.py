@@ -2,13 +2,16 @@
 
 import importlib
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from flwr.app import ConfigRecord, Context, RecordDict
 
 from tests.deployment.lesson import federation
-from utils.privacy import BudgetSpentError, epsilon
+from utils.privacy import BudgetSpentError, Ledger, epsilon
 
 federation.apps_of("patients")  # puts the project on Python's path
 account = importlib.import_module("patients_app.account")
@@ -23,7 +26,7 @@ def trained(folder, budget=2.0, **asked):
     calls = []
 
     def train(message, context):
-        calls.append((folder / "ledger.json").exists())
+        calls.append((Path(folder) / "ledger.json").exists())
         return "reply"
 
     assert account.within_budget(message, context, train) == "reply"
@@ -58,9 +61,32 @@ def test_without_noise_it_does_not_train_and_nothing_is_spent(tmp_path):
     assert not (tmp_path / "ledger.json").exists()
 
 
+def test_runs_that_ask_at_once_are_entered_one_after_another(tmp_path, monkeypatch):
+    class SlowLedger(Ledger):
+        def spend(self, *release):
+            super().spend(*release)
+            time.sleep(0.05)  # the others read meanwhile, if they may
+
+    monkeypatch.setattr(account, "Ledger", SlowLedger)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: trained(tmp_path), range(4)))
+    assert spent(tmp_path) == [[1.0, 0.02, 4]] * 4
+
+
+def test_an_epsilon_without_a_folder_for_the_ledger_is_refused():
+    with pytest.raises(ValueError, match="needs a data-folder"):
+        trained("")
+
+
 @pytest.mark.parametrize(
     "asked",
-    [{"noise-multiplier": -1.0}, {"noise-multiplier": 1e-6}, {"sampling-rate": 2.0}, {"steps": -4}],
+    [
+        {"noise-multiplier": -1.0},
+        {"noise-multiplier": float("nan")},
+        {"noise-multiplier": 1e-6},
+        {"sampling-rate": 2.0},
+        {"steps": -4},
+    ],
     ids=str,
 )
 def test_a_server_that_asks_for_a_round_that_costs_nothing_is_refused(tmp_path, asked):
