@@ -15,11 +15,14 @@ INSTALLED := $(VENV)/installed-requirements.txt
 # A browser for the tests of the site; choose another with CHROMIUM=…
 CHROMIUM ?= $(shell for p in chromium chromium-browser google-chrome; do \
 	command -v $$p && break; done)
-# The last lessons take longest, so they are tested first.
-LESSON_NOTEBOOKS = $(shell ls -r Part0*/L*/L*.ipynb) Part02/capstone/capstone.ipynb
+LESSON_NOTEBOOKS = $(wildcard Part0*/L*/L*.ipynb Part0*/capstone/*.ipynb)
 
 # What make runs in a terminal of the lab is not what the learner did.
 unexport COURSE_PROGRESS
+
+# In how many minutes make test shall end: notebooks that would take longer are skipped, and named.
+MINUTES ?= 82
+STARTED := $(shell date +%s)
 
 # What the capstone scores, and on how many new cases.
 ENTRY ?= Part02/capstone/entry.py
@@ -82,7 +85,8 @@ browser:
 
 test: test-fast  ## lint, unit tests, and every notebook as learners run it (nbval)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
-	  --nbval-cell-timeout=2400 -n 2 --dist loadfile --no-loadscope-reorder $(LESSON_NOTEBOOKS)
+	  --nbval-cell-timeout=2400 -n 2 --dist loadfile --no-loadscope-reorder \
+	  -p tests.notebooks.time_box --until $$(($(STARTED) + 60 * $(MINUTES))) $(LESSON_NOTEBOOKS)
 
 test-fast: instructor browser  ## lint and unit tests only
 	$(BIN)/ruff check .
@@ -90,7 +94,8 @@ test-fast: instructor browser  ## lint and unit tests only
 	$(BIN)/codespell
 	$(BIN)/nbstripout --verify --keep-output --keep-count --keep-id \
 	  --extra-keys "metadata.widgets metadata.colab cell.metadata.execution" $(LESSON_NOTEBOOKS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone
 
 notebooks: setup  ## re-execute every notebook and save it in place
 	@$(BIN)/python -m utils.course --in-place

@@ -1,6 +1,6 @@
 """Importing utils: quiet, offline, and torchvision works with or without its operators."""
 
-import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -23,15 +23,16 @@ def refuse(*_):
 
 class Watch:
     def find_spec(name, path=None, target=None):
-        if name == "torchvision":
+        if name in ("flwr", "ray", "transformers", "datasets", "torchvision"):
             assert (os.environ["FLWR_TELEMETRY_ENABLED"], os.environ["HF_HUB_OFFLINE"]) == (
                 "0", "1"
-            ), "torchvision came before the environment was set"
+            ), f"{name} came before the environment was set"
 
 socket.socket.connect = socket.getaddrinfo = refuse
 sys.meta_path.insert(0, Watch)
-import utils
-assert "torchvision" in sys.modules
+import utils, utils.federation
+assert "torchvision" not in sys.modules, "it takes seconds, and digits do not need it"
+import torchvision
 """
 # a torchvision whose compiled operators do not load, whatever is installed here
 WITHOUT_OPERATORS = """
@@ -82,15 +83,11 @@ def test_where_torchvision_is_fine_nothing_is_touched(monkeypatch):
     assert {name: sys.modules.get(name) for name in before} == before
 
 
-@pytest.mark.parametrize("error", ["RuntimeError('out of memory')", "ImportError('no PIL')"])
-def test_any_other_reason_why_torchvision_fails_is_passed_on(monkeypatch, tmp_path, error):
-    (tmp_path / "torchvision").mkdir()
-    (tmp_path / "torchvision/__init__.py").write_text(f"raise {error}")
-    monkeypatch.delitem(sys.modules, "torchvision")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises((RuntimeError, ImportError)) as raised:
+def test_without_torchvision_it_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError) as raised:
         declare_if_missing()
-    assert repr(raised.value) == error
+    assert raised.value.name == "torchvision"
 
 
 def test_importing_utils_turns_off_reports_and_downloads_unless_the_caller_chose(monkeypatch):

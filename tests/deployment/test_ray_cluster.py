@@ -7,11 +7,12 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.deployment.lesson import cluster, federation, settings
+from tests.deployment.lesson import children, cluster, federation, settings
 from utils.deployment import wait_until
 from utils.federation import simulate
 
 ONE = {"rounds": 1, "epochs": 1}
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +20,11 @@ def machines():
     """Both, and the deployment that ends them; afterwards, nothing of them is left."""
     if sys.platform != "linux":
         pytest.skip("Ray's clusters run on Linux")
+    before = children()  # other tests' worker processes, kept for the next
     with cluster.machines_of(2) as (deployment, found):
         yield deployment, found
-        started = [p for machine in found for p in tree(machine)]
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in started)
+        started = children() - before
+    assert not children() & started
     assert "RAY_ADDRESS" not in os.environ
     assert not deployment.folder.exists()
 

@@ -363,6 +363,7 @@ def test_a_killed_worker_is_replaced_and_its_client_named():
     assert run.client_metrics.groupby("round").size().tolist() == [3, 4]
 
 
+@pytest.mark.alone
 def test_on_ray_a_client_that_raises_is_reported_and_a_killed_worker_is_not_replaced():
     def train(message, context):
         if context.node_config["partition-id"] == 0:

@@ -125,6 +125,7 @@ def test_the_callers_random_state_is_left_alone():
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
 
 
+@pytest.mark.alone
 def test_both_engines_agree_on_the_same_job(monkeypatch):
     def run(engine):
         return simulate(

@@ -161,14 +161,14 @@ def test_a_tree_predicts_as_each_of_its_texts_alone(tiny):
 
 def count_lower(monkeypatch):
     """The texts and tokens that go through the frozen layers, at each reading."""
-    read_below, through = [], layers._through
+    read_below, through = [], layers.through
 
-    def counting(body, which, states, positions, mask):
+    def counting(body, which, states, positions, mask, **further):
         if which.stop is not None:
             read_below.append(tuple(states.shape[:2]))
-        return through(body, which, states, positions, mask)
+        return through(body, which, states, positions, mask, **further)
 
-    monkeypatch.setattr(layers, "_through", counting)
+    monkeypatch.setattr(layers, "through", counting)
     return read_below
 
 
@@ -245,7 +245,7 @@ def test_what_is_kept_depends_on_no_number_of_threads_or_cards_at_once(dtype):
 def test_an_error_in_a_reading_is_raised_and_the_threads_are_given_back(tiny, cards, monkeypatch):
     add_lora(tiny, 2, top_layers=1)
     threads = torch.get_num_threads()
-    monkeypatch.setattr(layers, "_through", lambda *_: 1 / 0)
+    monkeypatch.setattr(layers, "through", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate(tiny, cards, progress=False)
     assert torch.get_num_threads() == threads

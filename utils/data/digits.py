@@ -11,15 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Subset, TensorDataset, random_split
-from torchvision import datasets
-from torchvision.transforms import Normalize
 
 from utils.arguments import folder_path, list_of, one_of, seed_number, whole_number
 from utils.data.tensors import labels_of
 
 SOURCES = ("bundled", "mnist", "fashion")
 _TEST_SIZE = 1000  # of the 5,000 bundled digits
-_NORMALIZE = Normalize((0.1307,), (0.3081,))  # mean and deviation of MNIST's training pixels
+_MEAN, _DEVIATION = 0.1307, 0.3081  # of MNIST's training pixels
 
 
 def load_digits(
@@ -43,6 +41,8 @@ def load_digits(
     root = folder_path("root", root)
     if one_of("source", source, SOURCES) == "bundled":
         return tuple(_dataset(*part) for part in _bundled_pixels())
+    from torchvision import datasets  # here, because it takes seconds to import
+
     kind = datasets.MNIST if source == "mnist" else datasets.FashionMNIST
     try:
         parts = [kind(root, train=train, download=True) for train in (True, False)]
@@ -68,7 +68,7 @@ def _bundled_pixels() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, 
 
 def _dataset(pixels: np.ndarray, labels: np.ndarray) -> TensorDataset:
     images = torch.as_tensor(pixels, dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
-    return TensorDataset(_NORMALIZE(images), torch.tensor(labels, dtype=torch.int64))
+    return TensorDataset((images - _MEAN) / _DEVIATION, torch.tensor(labels, dtype=torch.int64))
 
 
 def keep_labels(dataset: Dataset, labels: Iterable[int]) -> Subset:

@@ -100,16 +100,32 @@ def hidden(
         mask: bool ``(1, 1, n, n)``, true where a token (row) sees another (column); by default
             each sees itself and what comes before it, so padding on the right disturbs nobody.
     """
+    below = below_adapters(body, activations, rows, positions, mask)
+    states = nn.utils.rnn.pad_sequence(below, batch_first=True)
+    return through(body, slice(first_adapted(body), None), states, positions, mask)
+
+
+def below_adapters(
+    body: nn.Module,
+    activations: Activations,
+    rows: Sequence[Sequence[int]],
+    positions: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> list[torch.Tensor]:
+    """What comes out of the frozen layers for each row, ``(tokens, width)``: read, or kept.
+
+    Where no layer is frozen, the tokens' embeddings. Arguments as for ``hidden``.
+    """
     depth, device = first_adapted(body), body.embed_tokens.weight.device
 
     def lower(some: Sequence[Sequence[int]], length: int) -> torch.Tensor:
         ids = [[*row, *[0] * (length - len(row))] for row in some]
         states = body.embed_tokens(torch.tensor(ids, device=device))
-        return _through(body, slice(depth), states, positions, mask) if depth else states
+        return through(body, slice(depth), states, positions, mask) if depth else states
 
     longest = max(map(len, rows))
     if not depth:
-        return _through(body, slice(None), lower(rows, longest), positions, mask)
+        return [own[: len(row)] for own, row in zip(lower(rows, longest), rows, strict=True)]
     kept = activations.of(frozen_state(body))
     seen = b"" if mask is None else hashlib.blake2s(mask.cpu().numpy().tobytes()).digest()
     keys = [(tuple(row), seen) for row in rows]  # a mask implies its positions
@@ -128,8 +144,7 @@ def hidden(
         _side_by_side(keep, [([key], len(row)) for key, row in new.items()])
     else:
         _side_by_side(keep, list(_alike(new)))
-    states = nn.utils.rnn.pad_sequence([kept[key] for key in keys], batch_first=True)
-    return _through(body, slice(depth, None), states, positions, mask)
+    return [kept[key] for key in keys]
 
 
 def _alike(texts: Mapping[tuple, Sequence[int]]) -> Iterator[tuple[list[tuple], int, int]]:
@@ -158,14 +173,18 @@ def _side_by_side(keep: Callable[..., None], batches: Sequence[tuple]) -> None:
         torch.set_num_threads(threads)  # the pool's setting is every later thread's too
 
 
-def _through(
+def through(
     body: nn.Module,
     which: slice,
     states: torch.Tensor,
     positions: torch.Tensor | None,
     mask: torch.Tensor | None,
+    **further: object,
 ) -> torch.Tensor:
-    """Some of the layers: the model itself, seen as one that has only these."""
+    """Some of the layers: the model itself, seen as one that has only these.
+
+    ``further`` goes to their attention.
+    """
     view = copy.copy(body)
     view._modules = dict(body._modules)
     view.layers = body.layers[which]
@@ -175,7 +194,7 @@ def _through(
         view.norm = nn.Identity()  # it comes after the last layer
     settings = {"position_ids": positions, "attention_mask": mask, "use_cache": False}
     with _attention(states):
-        return view(inputs_embeds=states, **settings).last_hidden_state
+        return view(inputs_embeds=states, **settings, **further).last_hidden_state
 
 
 def _attention(states: torch.Tensor) -> AbstractContextManager:

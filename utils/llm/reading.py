@@ -14,6 +14,7 @@ from utils.arguments import rows_of, whole_number
 from utils.llm import head
 from utils.llm.layers import hidden
 from utils.llm.model import LLM, an_llm
+from utils.llm.packing import packed
 from utils.progress import progress_bar
 
 MAX_TOKENS = 512  # of a card; what is longer is cut
@@ -74,9 +75,13 @@ def read(llm: LLM, batch: Sequence[Tokens]) -> list[Prediction]:
     return [Prediction(*pair) for pair in zip(logits, wanted, strict=True)]
 
 
-def answer_losses(llm: LLM, batch: Sequence[Tokens]) -> list[torch.Tensor]:
-    """The losses of ``read``'s predictions, with the same gradients; without them, in less time."""
-    states, wanted = _scored(llm, batch)
+def answer_losses(llm: LLM, batch: Sequence[Tokens], *, pack: bool = False) -> list[torch.Tensor]:
+    """The losses of ``read``'s predictions, with the same gradients; without them, in less time.
+
+    ``pack`` saves time where texts are of unlike lengths or begin alike (``utils.llm.packing``);
+    then no gradient can be told from another card's.
+    """
+    states, wanted = (_scored_packed if pack else _scored)(llm, batch)
     losses = head.losses(llm, states, torch.cat(wanted))
     return list(losses.split([len(tokens) for tokens in wanted]))
 
@@ -84,10 +89,25 @@ def answer_losses(llm: LLM, batch: Sequence[Tokens]) -> list[torch.Tensor]:
 def _scored(llm: LLM, batch: Sequence[Tokens]) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The states from which answer tokens are predicted, all cards' in a row; those tokens."""
     states = hidden(llm.body, llm.activations, [card.ids for card in batch])
-    spans = [(card.answer_start - 1, len(card.ids) - 1) for card in batch]  # predict the next
-    scored = torch.cat([row[a:b] for row, (a, b) in zip(states, spans, strict=True)])
-    wanted = [torch.tensor(card.ids[card.answer_start :], device=llm.device) for card in batch]
-    return scored, wanted
+    scored = torch.cat([row[_before(card)] for row, card in zip(states, batch, strict=True)])
+    return scored, _wanted(llm, batch)
+
+
+def _scored_packed(llm: LLM, batch: Sequence[Tokens]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The same, read as one row."""
+    states, places = packed(llm.body, llm.activations, [card.ids for card in batch])
+    scored = torch.cat([row[_before(card)] for row, card in zip(places, batch, strict=True)])
+    return states[scored], _wanted(llm, batch)
+
+
+def _before(card: Tokens) -> slice:
+    """The places after which an answer's tokens come."""
+    return slice(card.answer_start - 1, len(card.ids) - 1)
+
+
+def _wanted(llm: LLM, batch: Sequence[Tokens]) -> list[torch.Tensor]:
+    """The tokens of each answer, the end among them."""
+    return [torch.tensor(card.ids[card.answer_start :], device=llm.device) for card in batch]
 
 
 @torch.no_grad()  # not inference mode: kept activations may be trained on later

@@ -1,8 +1,8 @@
 """Fine-tune a language model on question-answer cards, fast on two cores.
 
-Time is saved where nothing is learned: only answers are scored, batches hold cards of like
-length, copies of a card in a batch are read once, and layers below the lowest adapter are run
-once a card (``utils.llm.reading``).
+Time is saved where nothing is learned: only answers are scored, a batch has no padding and what
+its cards begin with alike is read once (``utils.llm.packing``), and layers below the lowest
+adapter are run once a card (``utils.llm.layers``).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,11 +35,8 @@ def at_random(cards: Sequence[Tokens], size: int, generator: torch.Generator) ->
 
 
 def _mean_loss(llm: LLM, batch: Sequence[Tokens]) -> torch.Tensor:
-    """Mean over all answer tokens of a batch, in which copies of a card are read only once."""
-    keys = [(tuple(card.ids), card.answer_start) for card in batch]
-    different = dict(zip(keys, batch, strict=True))
-    of_key = dict(zip(different, answer_losses(llm, list(different.values())), strict=True))
-    return torch.cat([of_key[key] for key in keys]).mean()
+    """Mean over all answer tokens of a batch."""
+    return torch.cat(answer_losses(llm, batch, pack=True)).mean()
 
 
 def fine_tune(

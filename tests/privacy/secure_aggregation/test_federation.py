@@ -257,7 +257,10 @@ def test_too_few_neighbours_left_end_the_round_though_most_clients_are_there():
 # Engines, mods, checkpoints ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("elsewhere", [{"workers": 2}, {"engine": "ray"}], ids=str)
+ON_RAY = pytest.param({"engine": "ray"}, marks=pytest.mark.alone, id="ray")
+
+
+@pytest.mark.parametrize("elsewhere", [{"workers": 2}, ON_RAY], ids=str)
 def test_it_runs_in_processes_and_on_ray_as_in_this_process(elsewhere):
     updates, weights = drawn(4, 5), [1, 2, 3, 4]
     terms = Terms(clip=4.0, max_clients=4, max_weight=4)

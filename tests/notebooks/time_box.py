@@ -1,0 +1,66 @@
+"""A plugin for pytest: as many notebooks as time allows, whole lessons first, the short ones first.
+
+``make test`` promises an end. Where matrices of bfloat16 are multiplied fast, all notebooks fit.
+In plain float32 the language model takes several times as long: notebooks for which there is no
+time any more are skipped there, and named. ``make test MINUTES=600`` runs them, too.
+"""
+
+import re
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from utils.hardware import multiplies_bfloat16
+
+# minutes on one core of an AMD EPYC of 2021 (AVX2); of a faster one without AMX, an upper bound
+IN_FLOAT32 = {
+    "L1_smarter_models": 8,
+    "L2_centralized_finetuning": 20,
+    "L2_more_size": 14,
+    "L2_more_writing": 8,
+    "L3_federated_finetuning": 24,
+    "L3_more_averaging": 20,
+    "L3_more_privacy": 4,
+    "L4_keeping_llms_private": 42,
+    "L4_more_attacks": 16,
+    "L4_more_encryption": 8,
+    "L4_more_text": 5,
+    "L4_more_why": 25,
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--until", type=float, help="no notebook that would end later (Unix seconds)")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: ("_more_" in item.path.stem, minutes_of(item.path)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    until = item.config.getoption("--until")
+    if until is not None and not _fits(item.path, until):
+        pytest.skip(
+            f"{item.path.stem} is left out: it takes about {minutes_of(item.path):.0f} minutes "
+            "here, and there is no time for it any more; make test MINUTES=600 runs all"
+        )
+
+
+@cache  # decided before a notebook's first cell
+def _fits(notebook: Path, until: float) -> bool:
+    return time.time() + 60 * minutes_of(notebook) <= until
+
+
+@cache
+def minutes_of(notebook: Path) -> float:
+    """How long a notebook takes on one core of this machine, about; half a minute if unknown."""
+    if notebook.stem in IN_FLOAT32 and not multiplies_bfloat16():
+        return IN_FLOAT32[notebook.stem]
+    said = re.search(r"start_lesson\(.*minutes=([\d.]+)(, threads=1)?", notebook.read_text("utf-8"))
+    if not said:
+        return 0.5
+    return float(said[1]) * (1 if said[2] else 2)  # said of two cores, but where it uses one
