@@ -21,7 +21,7 @@ LESSON_NOTEBOOKS = $(wildcard Part0*/L*/L*.ipynb Part0*/capstone/*.ipynb)
 unexport COURSE_PROGRESS
 
 # In how many minutes make test shall end: notebooks that would take longer are skipped, and named.
-MINUTES ?= 82
+MINUTES = 82
 STARTED := $(shell date +%s)
 
 # What the capstone scores, and on how many new cases.
@@ -94,7 +94,8 @@ test-fast: instructor browser  ## lint and unit tests only
 	$(BIN)/codespell
 	$(BIN)/nbstripout --verify --keep-output --keep-count --keep-id \
 	  --extra-keys "metadata.widgets metadata.colab cell.metadata.execution" $(LESSON_NOTEBOOKS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	  -m "not alone"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone
 
 notebooks: setup  ## re-execute every notebook and save it in place

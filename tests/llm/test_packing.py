@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.llm.tiny import randomize
-from utils.llm import add_lora, fine_tune, packing, tokenize
+from utils.llm import LLM, add_lora, fine_tune, packing, tokenize
 from utils.llm.packing import pack
 from utils.llm.reading import answer_losses
 
@@ -70,6 +70,45 @@ def test_packed_a_text_sees_no_other(tiny):
     (alone,) = answer_losses(tiny, [first])
     beside = answer_losses(tiny, [*others, first], pack=True)[-1]
     torch.testing.assert_close(beside, alone, rtol=1e-5, atol=1e-6)
+
+
+def other_family(tokenizer, name):
+    """A tiny model of another family, with random weights."""
+    from transformers import AutoModelForCausalLM, MistralConfig, Qwen3_5TextConfig, Qwen3Config
+
+    size = {"vocab_size": 49152, "hidden_size": 32, "intermediate_size": 64}
+    size |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    size |= {"num_hidden_layers": 4, "max_position_embeddings": 512, "pad_token_id": 2}
+    config = {
+        "sliding window": lambda: MistralConfig(**size, sliding_window=4),
+        "long window": lambda: MistralConfig(**size, sliding_window=4096),
+        "qwen3": lambda: Qwen3Config(**size),
+        "recurrent": lambda: Qwen3_5TextConfig(
+            **size,
+            linear_num_key_heads=2,
+            linear_num_value_heads=2,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+        ),
+    }[name]()
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).float().eval().requires_grad_(False)
+    for p in model.parameters():
+        p.data += 0.1 * torch.randn_like(p)  # what a text sees matters
+    return LLM(model, tokenizer, name)
+
+
+@pytest.mark.parametrize(
+    ("family", "packs"),
+    [("sliding window", False), ("long window", True), ("qwen3", True), ("recurrent", False)],
+)
+def test_models_of_other_families_are_packed_where_nothing_changes(tiny, family, packs, read_above):
+    other = other_family(tiny.tokenizer, family)
+    batch = tokenize(other, BEGIN_ALIKE)
+    alone = torch.cat([answer_losses(other, [card])[0] for card in batch])
+    packed = torch.cat(answer_losses(other, batch, pack=True))
+    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-4)
+    assert bool(read_above) == packs
 
 
 def test_training_packs_and_reads_copies_of_a_card_once(tiny, read_above):

@@ -29,12 +29,12 @@ def three_notebooks(tmp_path):
     return sorted(map(str, tmp_path.glob("*.ipynb")))
 
 
-def ran(notebooks, *options):
+def ran(notebooks, *options, code=0):
     """What pytest says when it runs them."""
     plugins = ("-p", "tests.notebooks.time_box", "--nbval-lax", "--nbval-current-env")
     command = [sys.executable, "-m", "pytest", "-vrs", *plugins, *options, *notebooks]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == code, done.stdout
     return done.stdout
 
 
@@ -45,6 +45,12 @@ def test_what_has_no_time_is_skipped_by_name_and_all_else_is_run(three_notebooks
     assert "make test MINUTES=600" in said
     order = [said.index(f"{name}::") for name in ("L2_short", "L1_long", "L1_more_short")]
     assert order == sorted(order)  # whole lessons first, the short ones first
+
+
+@pytest.mark.parametrize("spread", [(), ("-n", "2", "--dist", "loadfile")], ids=["here", "two"])
+def test_without_time_for_any_it_fails(three_notebooks, spread):
+    said = ran(three_notebooks, "--until", str(time.time() - 1), *spread, code=1)
+    assert "3 skipped" in said
 
 
 @pytest.mark.parametrize("hours", [None, 9])
@@ -65,7 +71,7 @@ def test_a_notebook_that_was_begun_is_run_to_its_end(monkeypatch, tmp_path):
 def test_every_lesson_says_how_long_it_takes_and_in_float32_it_is_longer(monkeypatch):
     for fast in (True, False):
         time_box.minutes_of.cache_clear()
-        monkeypatch.setattr(time_box, "multiplies_bfloat16", lambda fast=fast: fast)
+        monkeypatch.setattr(time_box, "_fast", lambda fast=fast: fast)
         found = {path.stem: time_box.minutes_of(path) for path in NOTEBOOKS}
         assert all(0.1 <= minutes <= 60 for minutes in found.values())
         if fast:
@@ -73,7 +79,7 @@ def test_every_lesson_says_how_long_it_takes_and_in_float32_it_is_longer(monkeyp
     time_box.minutes_of.cache_clear()
     assert set(time_box.IN_FLOAT32) <= set(said)
     assert all(time_box.IN_FLOAT32[name] >= said[name] for name in time_box.IN_FLOAT32)
-    trained = {p.stem for p in NOTEBOOKS if re.search(r"Part02/L[1-4]", p.as_posix())}
+    trained = {p.stem for p in NOTEBOOKS if re.search(r"Part02/L\d", p.as_posix())}
     assert {n for n in trained if not n.endswith("_solutions")} == set(time_box.IN_FLOAT32)
 
 

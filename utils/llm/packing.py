@@ -2,7 +2,8 @@
 
 A batch of unlike lengths is padded to its longest text, and chats begin alike: of the tokens
 that a step on eight patients' messages reads, a quarter need not be read. Attention alone is
-computed text by text, each seeing itself only.
+computed text by text, each seeing itself only. (Until the pass is over, the model's
+configuration says so: one thread at a time.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,15 @@ class Packing(NamedTuple):
     places: torch.Tensor
     found: torch.Tensor
     depths: torch.Tensor
+
+
+def can_be_packed(body: nn.Module, longest: int) -> bool:
+    """Whether all that a model does to a text, but attention, it does token by token.
+
+    Not so where a layer is recurrent, or attention does not reach back over ``longest`` tokens.
+    """
+    window = getattr(body.config, "sliding_window", None) or longest
+    return window >= longest and all(hasattr(layer, "self_attn") for layer in body.layers)
 
 
 def pack(texts: Sequence[Sequence[int]], device: torch.device) -> Packing:

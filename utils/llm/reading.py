@@ -14,7 +14,7 @@ from utils.arguments import rows_of, whole_number
 from utils.llm import head
 from utils.llm.layers import hidden
 from utils.llm.model import LLM, an_llm
-from utils.llm.packing import packed
+from utils.llm.packing import can_be_packed, packed
 from utils.progress import progress_bar
 
 MAX_TOKENS = 512  # of a card; what is longer is cut
@@ -78,9 +78,10 @@ def read(llm: LLM, batch: Sequence[Tokens]) -> list[Prediction]:
 def answer_losses(llm: LLM, batch: Sequence[Tokens], *, pack: bool = False) -> list[torch.Tensor]:
     """The losses of ``read``'s predictions, with the same gradients; without them, in less time.
 
-    ``pack`` saves time where texts are of unlike lengths or begin alike (``utils.llm.packing``);
-    then no gradient can be told from another card's.
+    ``pack`` saves time where texts are of unlike lengths or begin alike, if the model allows it
+    (``utils.llm.packing``); then no gradient can be told from another card's.
     """
+    pack = pack and can_be_packed(llm.body, max(len(card.ids) for card in batch))
     states, wanted = (_scored_packed if pack else _scored)(llm, batch)
     losses = head.losses(llm, states, torch.cat(wanted))
     return list(losses.split([len(tokens) for tokens in wanted]))
@@ -97,7 +98,7 @@ def _scored_packed(llm: LLM, batch: Sequence[Tokens]) -> tuple[torch.Tensor, lis
     """The same, read as one row."""
     states, places = packed(llm.body, llm.activations, [card.ids for card in batch])
     scored = torch.cat([row[_before(card)] for row, card in zip(places, batch, strict=True)])
-    return states[scored], _wanted(llm, batch)
+    return states.index_select(0, scored), _wanted(llm, batch)  # on a CPU, sums in order
 
 
 def _before(card: Tokens) -> slice:

@@ -1,8 +1,8 @@
 """Fine-tune a language model on question-answer cards, fast on two cores.
 
-Time is saved where nothing is learned: only answers are scored, a batch has no padding and what
-its cards begin with alike is read once (``utils.llm.packing``), and layers below the lowest
-adapter are run once a card (``utils.llm.layers``).
+Time is saved where nothing is learned: only answers are scored, a batch has no padding outside
+of attention, what its cards begin with alike is read once (``utils.llm.packing``), and layers
+below the lowest adapter are run once a card (``utils.llm.layers``).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -66,7 +66,7 @@ def fine_tune(
         alike: batches of cards of like length, which saves time. Where answers are short
             labels, length tells the label, and such batches teach one label at a time: then
             turn it off.
-        seed: of the order of the cards; the same seed repeats the training exactly.
+        seed: of the order of the cards; on a CPU, the same seed repeats the training exactly.
         on_step: called after each step with its number (from 1) and its loss.
         progress: show a bar.
 
