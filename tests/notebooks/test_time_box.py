@@ -1,6 +1,5 @@
 """``make test`` ends in time: what does not fit is skipped by name, and nothing else is."""
 
-import re
 import subprocess
 import sys
 import time
@@ -44,7 +43,7 @@ def test_what_has_no_time_is_skipped_by_name_and_all_else_is_run(three_notebooks
     assert "L1_long is left out: it takes about 120 minutes here" in said
     assert "make test MINUTES=600" in said
     order = [said.index(f"{name}::") for name in ("L2_short", "L1_long", "L1_more_short")]
-    assert order == sorted(order)  # whole lessons first, the short ones first
+    assert order == sorted(order)  # the lesson first, the short one first
 
 
 @pytest.mark.parametrize("spread", [(), ("-n", "2", "--dist", "loadfile")], ids=["here", "two"])
@@ -79,8 +78,17 @@ def test_every_lesson_says_how_long_it_takes_and_in_float32_it_is_longer(monkeyp
     time_box.minutes_of.cache_clear()
     assert set(time_box.IN_FLOAT32) <= set(said)
     assert all(time_box.IN_FLOAT32[name] >= said[name] for name in time_box.IN_FLOAT32)
-    trained = {p.stem for p in NOTEBOOKS if re.search(r"Part02/L\d", p.as_posix())}
+    trained = {p.stem for p in NOTEBOOKS if "Part02" in p.parts}
     assert {n for n in trained if not n.endswith("_solutions")} == set(time_box.IN_FLOAT32)
+
+
+def test_the_syllabus_comes_first_then_real_machines_and_more_at_last():
+    ranks = {path.stem: time_box._rank(path.stem) for path in NOTEBOOKS}
+    assert {name for name, rank in ranks.items() if rank == 1} == {
+        "L5_on_real_machines",
+        "capstone",
+    }
+    assert {name for name, rank in ranks.items() if rank == 2} == {n for n in ranks if "more" in n}
 
 
 def test_the_makefile_uses_it():
