@@ -94,8 +94,7 @@ test-fast: instructor browser  ## lint and unit tests only
 	$(BIN)/codespell
 	$(BIN)/nbstripout --verify --keep-output --keep-count --keep-id \
 	  --extra-keys "metadata.widgets metadata.colab cell.metadata.execution" $(LESSON_NOTEBOOKS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
-	  -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone
 
 notebooks: setup  ## re-execute every notebook and save it in place
