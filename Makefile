@@ -20,7 +20,7 @@ LESSON_NOTEBOOKS = $(wildcard Part0*/L*/L*.ipynb Part0*/capstone/*.ipynb)
 # What make runs in a terminal of the lab is not what the learner did.
 unexport COURSE_PROGRESS
 
-# In how many minutes make test shall end: notebooks that would take longer are skipped, and named.
+# About how many minutes make test may take: notebooks that would end later are skipped, and named.
 MINUTES = 82
 STARTED := $(shell date +%s)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch  # and nothing of utils: it would set the environment, which lessons must do
 
-# minutes on one core of an AMD EPYC of 2021 (AVX2); of a faster one without AMX, an upper bound
+# Minutes on one core of an AMD EPYC of 2021 (AVX2): L1, L2 and L3 measured, the others estimated
+# from parts of them. A faster machine without AMX takes less.
 IN_FLOAT32 = {
     "L1_smarter_models": 8,
     "L2_centralized_finetuning": 20,
